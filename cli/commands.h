@@ -1,0 +1,18 @@
+// The commands of the program. Each adds its options to a sub-command and says what to run once they are parsed.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+
+namespace cudream {
+
+using Command = std::function<int()>;  // returns the exit status; throws Error
+
+Command add_generate(CLI::App&);
+Command add_batch(CLI::App&);
+Command add_models(CLI::App&);
+Command add_inspect(CLI::App&);
+Command add_doctor(CLI::App&);
+Command add_bench(CLI::App&);
+
+}  // namespace cudream

@@ -1,0 +1,104 @@
+// cudream generate: one prompt, one or more pictures.
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "cli/commands.h"
+#include "cli/produce.h"
+#include "core/error.h"
+#include "runtime/picture/parameters.h"
+
+namespace cudream {
+namespace {
+
+struct Options {
+  HostOptions host;
+  JobOptions job;
+  std::filesystem::path output = "out/", from, noise, trace, config;
+  bool overwrite = false;
+  int batch = 1;
+};
+
+// The settings stored in a picture, under those given on the command line. Names in it are only ever looked up.
+Job job_from_picture(const std::filesystem::path& path) {
+  const Metadata metadata = read_metadata(path);
+  if (metadata.job.empty())
+    throw fail(
+        Code::unsupported, "--from {}: {}", path.string(),
+        metadata.parameters.empty() ? "holds no settings" : "was made by another program; `cudream inspect` shows its settings");
+  const auto json = nlohmann::json::parse(metadata.job, nullptr, false);
+  if (json.is_discarded()) throw fail(Code::bad_file, "--from {}: its settings are not JSON", path.string());
+  Job job = job_from_json(json);
+  if (json.contains("image"))
+    throw fail(Code::usage, "--from {}: it was made from another picture; pass that one with --image", path.string());
+  for (const std::string* name : {&job.model, &job.vae})
+    if (name->find('/') != std::string::npos)
+      throw fail(Code::bad_file, "--from {}: \"{}\" is no model name", path.string(), printable(*name));
+  return job;
+}
+
+int run(Options options) {
+  Progress progress(ProgressSink::of_process(options.host.json, options.host.quiet));
+  set_log_sink([&](LogLevel level, std::string_view line) { progress.message(level, line); });
+
+  RunChecks checks;
+  Production production{
+      .count = options.job.count, .batch = options.batch, .exists = options.overwrite ? Exists::replace : Exists::refuse};
+  Job& job = production.job = options.job.job;
+  if (!options.config.empty()) {
+    GoldenRun golden = golden_run(options.config);
+    golden.job.model = job.model;
+    job = golden.job;
+    checks.schedule = golden.schedule;
+    production.batch = production.count = golden.batch;
+  }
+  std::optional<FileDraws> draws;
+  if (!options.noise.empty()) checks.draws = &draws.emplace(options.noise);
+  Trace trace;
+  if (!options.trace.empty()) checks.trace = &trace;
+
+  const bool several = production.count > 1;
+  OutputNames names(options.output, several, production.exists);
+  job.seed = options.job.seed ? *options.job.seed : random_seed();
+  Session session(options.host, job.model, job.vae, progress);
+  job.model = session.model_name();
+  complete(job, session.engine().spec());
+  if (!options.job.seed) log(LogLevel::info, "seed: {}", job.seed);
+  produce(session, production, names, progress, checks);
+  if (!options.trace.empty()) trace.write(options.trace, production.exists);
+  return 0;
+}
+
+}  // namespace
+
+Command add_generate(CLI::App& app) {
+  auto options = std::make_shared<Options>();
+  app.add_option("prompt", options->job.job.prompt, "What the picture shows");
+  add_job_options(app, options->job);
+  app.add_option("-o,--output", options->output, "File, or folder, or folder/pattern such as out/{index:05}-{prompt:40}.png")
+      ->capture_default_str();
+  app.add_flag("--overwrite", options->overwrite, "Replace files that exist");
+  app.add_option("-b,--batch", options->batch, "Pictures computed together")->check(CLI::Range(1, 64))->capture_default_str();
+  app.add_option("--from", options->from, "Take the settings stored in this picture; other options change them")
+      ->type_name("FILE");
+  app.add_option("--noise", options->noise, "For checks: take every random draw from this safetensors file")->type_name("FILE");
+  app.add_option("--trace", options->trace, "For checks: write inner values to this safetensors file")->type_name("FILE");
+  app.add_option("--config", options->config, "For checks: take the settings of a recorded run (JSON)")->type_name("FILE");
+  add_host_options(app, options->host);
+  app.footer(R"~(Examples:
+  cudream generate "a red house under a full moon"
+  cudream generate "a red fox, (snow:1.3)" -m my-model --steps 30 --seed 7 -o fox.png
+  cudream generate "the same in winter" --image fox.png --strength 0.6
+  cudream generate --from fox.png --seed 8)~");
+  return [&app, options] {
+    if (!options->from.empty()) {
+      // What was stored comes first; then what stands on the command line is set once more, over it.
+      options->job.job = job_from_picture(options->from);
+      options->job.seed = options->job.job.seed;
+      for (CLI::Option* given : app.get_options())
+        if (given->count() > 0) given->run_callback();
+    }
+    return run(*options);
+  };
+}
+
+}  // namespace cudream

@@ -1,0 +1,39 @@
+// The options that commands share, bound to plain structs.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/types.h"
+#include "kernels/open.h"
+#include "runtime/job.h"
+
+namespace cudream {
+
+// Where to run and where models are.
+struct HostOptions {
+  std::string device = "auto", precision = "auto";
+  int threads = 0;
+  std::vector<std::filesystem::path> models_dirs;
+  bool json = false, quiet = false;
+
+  DeviceOptions device_options() const;  // throws Error(usage)
+};
+void add_host_options(CLI::App&, HostOptions&);
+void add_models_dir_option(CLI::App&, HostOptions&);
+
+// Everything that makes the picture itself. Values are checked where the model is known: complete() in runtime/job.h.
+struct JobOptions {
+  Job job;
+  std::optional<uint64_t> seed;  // nothing: a random one
+  int count = 1;
+};
+void add_job_options(CLI::App&, JobOptions&);
+
+// A random seed that people can type: 32 bits, as the web UIs draw.
+uint64_t random_seed();
+
+}  // namespace cudream

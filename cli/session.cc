@@ -1,0 +1,117 @@
+// Finding models, opening devices, loading.
+#include "cli/session.h"
+
+#include <csignal>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "core/file.h"
+#include "kernels/open.h"
+#include "loader/model.h"
+
+namespace cudream {
+namespace {
+
+namespace fs = std::filesystem;
+
+extern "C" void on_signal(int) {
+  if (stop_requested.exchange(true)) std::_Exit(static_cast<int>(Code::cancelled));  // asked twice: at once
+}
+
+fs::path config_file() {
+  const char* base = std::getenv("XDG_CONFIG_HOME");
+  if (base != nullptr && *base != '\0') return fs::path(base) / "cudream" / "config.json";
+  const char* home = std::getenv("HOME");
+  return fs::path(home != nullptr ? home : ".") / ".config" / "cudream" / "config.json";
+}
+
+// A name is looked up; what looks like a path is one. Only the command line may name paths: see resolve in generate.cc.
+fs::path resolve(const Catalog& catalog, const std::string& name) {
+  if (name.find('/') != std::string::npos) return name;
+  return catalog.find(name).path;
+}
+
+}  // namespace
+
+std::atomic<bool> stop_requested = false;
+
+void catch_signals() {
+  struct sigaction action {};
+  action.sa_handler = on_signal;
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);
+}
+
+fs::path demo_folder() {
+  std::error_code ignored;
+  const fs::path program = fs::read_symlink("/proc/self/exe", ignored);
+  const fs::path installed = program.parent_path().parent_path() / "share" / "cudream" / "models";
+  if (fs::is_directory(installed, ignored)) return installed;
+  return program.parent_path().parent_path().parent_path().parent_path() / "models";
+}
+
+Catalog open_catalog(const HostOptions& host) {
+  return Catalog(model_places(host.models_dirs, demo_folder()));
+}
+
+std::string configured_model() {
+  const fs::path file = config_file();
+  if (!fs::exists(file)) return "";
+  const auto config = nlohmann::json::parse(read_text(file, 1 << 20), nullptr, false);
+  if (!config.is_object() || (config.contains("model") && !config["model"].is_string()))
+    throw fail(Code::bad_file, "{}: expected {{\"model\": \"NAME\"}}; delete it or run `cudream models --default NAME`",
+               file.string());
+  return config.value("model", "");
+}
+
+void configure_model(const std::string& name) {
+  const fs::path file = config_file();
+  fs::create_directories(file.parent_path());
+  AtomicFile out(file, Exists::replace);
+  out.write(nlohmann::json{{"model", name}}.dump(1) + "\n");
+  out.commit();
+}
+
+Session::Session(const HostOptions& host, const std::string& model_name, const std::string& vae, Progress& progress)
+    : progress_(progress) {
+  const Catalog catalog = open_catalog(host);
+  fs::path path;
+  if (model_name.empty()) {
+    const CatalogEntry& chosen = catalog.choose(configured_model());
+    log(LogLevel::info, "model: {} ({})", chosen.name, describe(chosen.origin));
+    path = chosen.path;
+    model_name_ = chosen.name;
+  } else {
+    path = resolve(catalog, model_name);
+    model_name_ = path.stem().string();
+  }
+  Model model = open_model(path);
+  if (!vae.empty()) model.replace_vae(resolve(catalog, vae));
+  require_runnable(model);
+  for (const std::string& assumed : model.spec().assumed) log(LogLevel::info, "assumed: {}", assumed);
+
+  engine_ = std::make_unique<Engine>(open_device(host.device_options()));
+  const DeviceInfo& device = engine_->device().info();
+  log(LogLevel::info, "device: {} ({}, {})", device.kind, device.description, name_of(device.compute));
+  progress.start("load", 100);
+  engine_->load(model, [&](int64_t done, int64_t total) {
+    if (stop_requested) throw fail(Code::cancelled, "cancelled");
+    progress.step(static_cast<int>(total == 0 ? 100 : 100 * done / total));
+  });
+  progress.done();
+}
+
+RunHooks Session::hooks() const {
+  return {.on_stage =
+              [this](const std::string& stage, int steps) {
+                progress_.done();
+                progress_.start(stage, steps);
+              },
+          .on_step = [this](int done) { progress_.step(done); },
+          .on_notice = [](const std::string& notice) { log(LogLevel::info, "note: {}", notice); },
+          .cancel = &stop_requested};
+}
+
+}  // namespace cudream

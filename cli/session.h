@@ -1,0 +1,44 @@
+// What every command that makes pictures does first: find the model, open the device, load.
+#pragma once
+
+#include <atomic>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "cli/options.h"
+#include "cli/progress.h"
+#include "loader/catalog.h"
+#include "runtime/engine.h"
+
+namespace cudream {
+
+// Set by SIGINT and SIGTERM; a run looks at it before every step.
+extern std::atomic<bool> stop_requested;
+void catch_signals();
+
+// The folder of the shipped demo model: beside the program's prefix when installed, in the source tree when built there.
+std::filesystem::path demo_folder();
+Catalog open_catalog(const HostOptions&);
+
+// The model that `cudream models --default NAME` chose; empty: none. Kept in $XDG_CONFIG_HOME/cudream/config.json.
+std::string configured_model();
+void configure_model(const std::string& name);
+
+// A loaded engine, and the names of what it holds.
+class Session {
+ public:
+  // `model` and `vae` are catalog names or paths given on the command line; either may be empty.
+  Session(const HostOptions&, const std::string& model, const std::string& vae, Progress&);
+
+  Engine& engine() { return *engine_; }
+  const std::string& model_name() const { return model_name_; }
+  RunHooks hooks() const;
+
+ private:
+  Progress& progress_;
+  std::unique_ptr<Engine> engine_;
+  std::string model_name_;
+};
+
+}  // namespace cudream

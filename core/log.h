@@ -1,0 +1,28 @@
+// Log lines on standard error: error, warn, info, debug. Results never go here.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <functional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace cudream {
+
+enum class LogLevel { error, warn, info, debug };
+
+// Lines above `level` are dropped. `sink` replaces standard error (for --json, and for tests); an empty one restores it.
+void set_log_level(LogLevel level);
+void set_log_sink(std::function<void(LogLevel, std::string_view)> sink);
+void log_line(LogLevel level, std::string_view line);
+
+template <typename... Args>
+void log(LogLevel level, fmt::format_string<Args...> format, Args&&... args) {
+  log_line(level, fmt::format(format, std::forward<Args>(args)...));
+}
+
+// Text from prompts, files and tensor names made safe to show on a terminal: control characters are escaped as \xNN.
+std::string printable(std::string_view text);
+
+}  // namespace cudream

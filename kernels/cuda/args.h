@@ -1,0 +1,133 @@
+// What each kernel is launched with: one struct per kind of kernel, the only parameter of its entries, read by host and
+// device alike. Sizes are of one picture (one row of axis 0); the picture's number is blockIdx.z, so nothing here but
+// strides speaks of the batch. A test compares every entry's parameter in the PTX with its struct.
+#pragma once
+
+#include <cstdint>
+
+#include "core/types.h"
+
+namespace cudream {
+
+// One value per channel of a picture, [N,C] or [1,C]: Epilogue::add and gate. A stride of 0 means the same for all.
+struct PerChannel {
+  const void* data;  // null: absent
+  int64_t stride;    // elements from one picture to the next
+  DType type;
+};
+
+// y = residual + gate * act(sum + bias + add)
+struct EpilogueParams {
+  const float* bias;  // [outs] or null
+  PerChannel add, gate;
+  const void* residual;  // as out, or null
+  Act act;
+};
+
+// out [N,rows,outs] = x [N,rows,depth] w^T, w [outs,depth]. For geglu w's rows alternate between value and gate and out is
+// [N,rows,outs/2].
+struct LinearParams {
+  const void* x;
+  const void* w;
+  void* out;
+  int rows, depth, outs;
+  EpilogueParams epilogue;
+};
+
+// out [N,out_height,out_width,outs] = x [N,height,width,channels] through w [outs,kernel,kernel,channels]. The filter sees x
+// enlarged to up_height x up_width by nearest neighbours (equal to height and width: not at all), with zeros around.
+struct ConvParams {
+  const void* x;
+  const void* w;
+  void* out;
+  int height, width, channels, up_height, up_width;
+  int out_height, out_width, outs;
+  int kernel, stride, pad;  // pad: zeros left and top; those right and bottom follow from the size of out
+  EpilogueParams epilogue;
+};
+
+// [N,length,heads*size] in memory: elements from one picture, and from one token, to the next.
+struct Tokens {
+  const void* data;
+  int64_t picture, token;
+};
+
+struct AttentionParams {
+  Tokens q, k, v;
+  void* out;               // [N,length,heads*size], dense
+  const int* key_lengths;  // [N] or null: all keys count
+  int length, keys, heads, size;
+  float scale;
+  bool causal;
+};
+
+// x and out [N,pixels,channels], gain and bias [channels]. layer_norm: pixels is the number of rows in all.
+struct NormParams {
+  const void* x;
+  void* out;
+  const float* gain;
+  const float* bias;
+  int pixels, channels, groups;
+  float eps;
+  Act act;
+};
+
+// An array walked in the order of `Lattice`; strides in elements, outermost first, as many as Lattice::rank.
+struct Operand {
+  void* data;
+  int64_t stride[Shape::kMaxRank];
+  DType type;
+};
+
+// The elements of a pointwise verb, axes that lie behind one another in every operand joined into one.
+struct Lattice {
+  int n[Shape::kMaxRank];
+  int rank, size;
+};
+
+struct ActParams {
+  Operand out, x;
+  Lattice lattice;
+  Act act;
+};
+struct MultiplyParams {
+  Operand out, a, b;
+  Lattice lattice;
+};
+struct LerpParams {
+  Operand out, a, b, weight;
+  Lattice lattice;
+};
+struct CopyParams {
+  Operand out, x;
+  Lattice lattice;
+};
+
+struct CombineParams {
+  static constexpr int kMaxTerms = 8;
+  float* out;
+  const float* x[kMaxTerms];
+  float scale[kMaxTerms];
+  int terms, size;
+};
+
+// out [rows,width] = table [entries,width] at ids [rows]
+struct GatherParams {
+  float* out;
+  const void* table;
+  const int* ids;
+  DType type;  // of the table
+  int rows, width, entries;
+};
+
+// out [rows,2*half], t [rows] a stride apart; the k-th frequency is 2^(rate k)
+struct SinusoidParams {
+  float* out;
+  const float* t;
+  int64_t stride;
+  double rate;
+  int rows, half;
+  bool flip;
+};
+
+}  // namespace cudream

@@ -1,0 +1,103 @@
+// The choices, and the table of entries. Tile sizes are those of tile.cuh, attention.cu, norm.cu and pointwise.cu.
+#include "kernels/cuda/choose.h"
+
+#include <fmt/format.h>
+
+#include <limits>
+#include <vector>
+
+#include "core/error.h"
+#include "kernels/cuda/args.h"
+
+namespace cudream {
+namespace {
+
+constexpr int64_t kTileRows = 64, kTileCols = 64, kNarrowCols = 16;
+constexpr unsigned kTileThreads = 128;
+constexpr int64_t kFewRows = 4;  // up to here reading the weights once per row beats a mostly empty tile
+constexpr int64_t kOutsPerRowBlock = 4;
+constexpr int64_t kQueries = 16, kKeys = 32, kKeyRow = 36;
+constexpr unsigned kAttentionThreads = 128, kGroupThreads = 256, kRowThreads = 128, kElementThreads = 256;
+constexpr int64_t kRowsPerBlock = 4;
+
+std::string entry(std::string_view kernel, DType type) {
+  return fmt::format("{}_{}", kernel, name_of(type));
+}
+
+unsigned blocks(int64_t work, int64_t each) {
+  const int64_t n = (work + each - 1) / each;
+  invariant(n > 0 && n <= std::numeric_limits<int32_t>::max(), "a grid of {} blocks", n);
+  return static_cast<unsigned>(n);
+}
+
+template <typename Params>
+void add_typed(std::vector<Kernel>& table, std::initializer_list<std::string_view> names) {
+  for (const std::string_view name : names)
+    for (const DType type : {DType::f32, DType::f16, DType::bf16})
+      table.push_back({.name = entry(name, type), .parameter_bytes = sizeof(Params)});
+}
+
+std::vector<Kernel> make_table() {
+  std::vector<Kernel> table;
+  add_typed<LinearParams>(table, {"linear_tile", "linear_row", "geglu_tile"});
+  add_typed<ConvParams>(table, {"conv_tile", "conv_narrow"});
+  add_typed<AttentionParams>(table, {"attention"});
+  for (Kernel& kernel : std::span(table).last(3)) kernel.dynamic_shared = kSharedLimit;
+  add_typed<NormParams>(table, {"group_norm", "layer_norm"});
+  table.push_back({.name = "act", .parameter_bytes = sizeof(ActParams)});
+  table.push_back({.name = "multiply", .parameter_bytes = sizeof(MultiplyParams)});
+  table.push_back({.name = "lerp", .parameter_bytes = sizeof(LerpParams)});
+  table.push_back({.name = "copy", .parameter_bytes = sizeof(CopyParams)});
+  table.push_back({.name = "combine", .parameter_bytes = sizeof(CombineParams)});
+  table.push_back({.name = "gather", .parameter_bytes = sizeof(GatherParams)});
+  table.push_back({.name = "sinusoid", .parameter_bytes = sizeof(SinusoidParams)});
+  return table;
+}
+
+}  // namespace
+
+std::span<const Kernel> kernels() {
+  static const std::vector<Kernel> table = make_table();
+  return table;
+}
+
+Launch choose_linear(DType type, int64_t rows, int64_t outs, int64_t pictures) {
+  if (rows <= kFewRows)
+    return {entry("linear_row", type), {blocks(outs, kOutsPerRowBlock), blocks(rows, 1), blocks(pictures, 1)}, kTileThreads};
+  return {entry("linear_tile", type), {blocks(rows, kTileRows), blocks(outs, kTileCols), blocks(pictures, 1)}, kTileThreads};
+}
+
+Launch choose_geglu(DType type, int64_t rows, int64_t outs, int64_t pictures) {
+  return {entry("geglu_tile", type), {blocks(rows, kTileRows), blocks(outs, kTileCols), blocks(pictures, 1)}, kTileThreads};
+}
+
+Launch choose_conv(DType type, int64_t pixels, int64_t outs, int64_t pictures) {
+  const bool narrow = outs <= kNarrowCols;
+  return {entry(narrow ? "conv_narrow" : "conv_tile", type),
+          {blocks(pixels, kTileRows), blocks(outs, narrow ? kNarrowCols : kTileCols), blocks(pictures, 1)},
+          kTileThreads};
+}
+
+Launch choose_attention(DType type, int64_t length, int64_t heads, int64_t size, int64_t pictures) {
+  const int64_t width = (size + 3) / 4 * 4;  // vector loads
+  const int64_t shared = 4 * (2 * kQueries * width + kKeys * kKeyRow + kQueries * kKeys);
+  if (shared > kSharedLimit) throw fail(Code::unsupported, "attention with heads of {} elements: 740 are the most on CUDA", size);
+  return {entry("attention", type),
+          {blocks(length, kQueries), blocks(heads, 1), blocks(pictures, 1)},
+          kAttentionThreads,
+          static_cast<unsigned>(shared)};
+}
+
+Launch choose_group_norm(DType type, int64_t groups, int64_t pictures) {
+  return {entry("group_norm", type), {blocks(groups, 1), 1, blocks(pictures, 1)}, kGroupThreads};
+}
+
+Launch choose_layer_norm(DType type, int64_t rows) {
+  return {entry("layer_norm", type), {blocks(rows, kRowsPerBlock), 1, 1}, kRowThreads};
+}
+
+Launch choose_pointwise(std::string_view verb, int64_t elements) {
+  return {std::string(verb), {blocks(elements, kElementThreads), 1, 1}, kElementThreads};
+}
+
+}  // namespace cudream

@@ -1,0 +1,47 @@
+// Which kernel serves a verb, and with what grid: pure functions of the layer and one picture's rows. The number of pictures
+// is the last grid dimension and decides nothing else, so a picture's bytes do not depend on its batch.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "core/types.h"
+
+namespace cudream {
+
+struct Dim {
+  unsigned x = 1, y = 1, z = 1;
+};
+
+struct Launch {
+  std::string kernel;  // the name of an entry
+  Dim grid;
+  unsigned block = 1;   // threads
+  unsigned shared = 0;  // bytes of dynamic shared memory
+};
+
+// Every entry the choosers name, the length of its parameter, and the most dynamic shared memory it is launched with.
+struct Kernel {
+  std::string name;
+  size_t parameter_bytes;
+  unsigned dynamic_shared = 0;
+};
+std::span<const Kernel> kernels();
+
+// The largest dynamic shared memory any launch asks for: what every card from compute capability 8.0 on can give a block.
+inline constexpr unsigned kSharedLimit = 99 * 1024;
+
+// `pictures` is N; types are those of the activations.
+Launch choose_linear(DType type, int64_t rows, int64_t outs, int64_t pictures);
+Launch choose_geglu(DType type, int64_t rows, int64_t outs, int64_t pictures);  // outs: before halving
+Launch choose_conv(DType type, int64_t pixels, int64_t outs, int64_t pictures);
+// Throws Error(unsupported) for a head that needs more than kSharedLimit: beyond 740 elements.
+Launch choose_attention(DType type, int64_t length, int64_t heads, int64_t size, int64_t pictures);
+Launch choose_group_norm(DType type, int64_t groups, int64_t pictures);
+Launch choose_layer_norm(DType type, int64_t rows);
+// act, multiply, lerp, copy, combine, gather, sinusoid: one thread per element, whatever the type.
+Launch choose_pointwise(std::string_view verb, int64_t elements);
+
+}  // namespace cudream

@@ -1,0 +1,234 @@
+// The verbs: choose, then launch.
+#include "kernels/cuda/cuda_device.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/error.h"
+#include "kernels/cuda/args.h"
+#include "kernels/cuda/choose.h"
+#include "kernels/cuda/gpu.h"
+#include "kernels/cuda/lattice.h"
+
+namespace cudream {
+namespace {
+
+constexpr int64_t kStagingBytes = 16 << 20;  // raw weights pass through this much device memory on their way into their layout
+
+PerChannel per_channel(const View& v) {
+  return {v.data, v.shape[0] == 1 ? 0 : v.stride[0], v.dtype};
+}
+
+const float* vector(const Weight* w) {
+  return w == nullptr ? nullptr : w->data.as<float>();
+}
+
+EpilogueParams epilogue(const Weight* bias, const Epilogue& e) {
+  return {vector(bias), per_channel(e.add), per_channel(e.gate), e.residual.data, e.act};
+}
+
+Tokens tokens(const View& v) {
+  return {v.data, v.stride[0], v.stride[1]};
+}
+
+int64_t rows_of_one(const View& x) {
+  return x.shape.rows() / x.shape[0];
+}
+
+class CudaDevice final : public Device {
+ public:
+  CudaDevice(int ordinal, DType precision) : gpu_(ordinal) {
+    info_ = {.kind = fmt::format("cuda:{}", ordinal),
+             .description = gpu_.description(),
+             .compute = precision,
+             .memory_bytes = gpu_.memory_bytes()};
+  }
+  ~CudaDevice() override {
+    if (staging_ != nullptr) gpu_.release(staging_);
+  }
+  CudaDevice(const CudaDevice&) = delete;
+  CudaDevice& operator=(const CudaDevice&) = delete;
+
+  const DeviceInfo& info() const override { return info_; }
+  void* allocate(int64_t bytes) override { return gpu_.allocate(bytes); }
+  void release(void* slab, int64_t) override { gpu_.release(slab); }
+  void upload(View to, std::span<const std::byte> from) override { gpu_.upload(to.data, from); }
+  void download(std::span<std::byte> to, View from) override { gpu_.download(to, from.data); }
+  std::unique_ptr<Replay> record(const std::function<void()>& body) override { return gpu_.record(body); }
+  bool has(Fused f) const override { return f == Fused::geglu; }
+
+  Weight prepack(Use use, DType stored, const Shape& shape, std::span<const std::byte> raw) override {
+    if (staging_ == nullptr) staging_ = gpu_.allocate(kStagingBytes);
+    const DType type = use == Use::vector ? DType::f32 : info_.compute;
+    Weight w{.use = use, .shape = shape, .data = View(gpu_.allocate(shape.size() * size_of(type)), type, shape)};
+    const int64_t rows = shape[0], row_bytes = shape.size() / rows * size_of(stored);
+    invariant(row_bytes <= kStagingBytes, "a weight with rows of {} bytes", row_bytes);
+    const int64_t seam = use == Use::geglu ? rows / 2 : rows;  // the halves of a geglu weight go to different places
+    for (int64_t from = 0, count = 0; from < rows; from += count) {
+      count = std::min(kStagingBytes / row_bytes, (from < seam ? seam : rows) - from);
+      gpu_.upload(staging_, raw.subspan(static_cast<size_t>(from * row_bytes), static_cast<size_t>(count * row_bytes)));
+      place_rows(w, stored, from, count);
+    }
+    return w;
+  }
+
+  void linear(View out, View x, const Linear& l, const Epilogue& e) override {
+    gpu_.launch(choose_linear(x.dtype, rows_of_one(x), l.w->shape[0], x.shape[0]), linear_params(out, x, l, e));
+  }
+
+  void geglu(View out, View x, const Linear& l) override {
+    gpu_.launch(choose_geglu(x.dtype, rows_of_one(x), l.w->shape[0], x.shape[0]), linear_params(out, x, l, {}));
+  }
+
+  void conv2d(View out, View x, const Conv& c, const ConvArgs& a) override {
+    const auto size = [&](int axis) { return kernel_int(x.shape[axis]); };
+    gpu_.launch(choose_conv(x.dtype, out.shape[1] * out.shape[2], out.shape[3], x.shape[0]),
+                ConvParams{.x = x.data,
+                           .w = c.w->data.data,
+                           .out = out.data,
+                           .height = size(1),
+                           .width = size(2),
+                           .channels = size(3),
+                           .up_height = a.up_height > 0 ? kernel_int(a.up_height) : size(1),
+                           .up_width = a.up_width > 0 ? kernel_int(a.up_width) : size(2),
+                           .out_height = kernel_int(out.shape[1]),
+                           .out_width = kernel_int(out.shape[2]),
+                           .outs = kernel_int(out.shape[3]),
+                           .kernel = kernel_int(c.w->shape[2]),
+                           .stride = a.stride,
+                           .pad = a.pad_left_top,
+                           .epilogue = epilogue(c.b, a.e)});
+  }
+
+  void attention(View out, View q, View k, View v, const AttentionArgs& a) override {
+    const int64_t size = q.shape[2] / a.heads;
+    gpu_.launch(choose_attention(q.dtype, q.shape[1], a.heads, size, q.shape[0]),
+                AttentionParams{.q = tokens(q),
+                                .k = tokens(k),
+                                .v = tokens(v),
+                                .out = out.data,
+                                .key_lengths = a.key_lengths.as<const int>(),
+                                .length = kernel_int(q.shape[1]),
+                                .keys = kernel_int(k.shape[1]),
+                                .heads = a.heads,
+                                .size = kernel_int(size),
+                                .scale = a.scale,
+                                .causal = a.causal});
+  }
+
+  void group_norm(View out, View x, const Norm& n, const NormArgs& a) override {
+    NormParams p = norm_params(out, x, n, rows_of_one(x));
+    p.groups = a.groups;
+    p.act = a.act;
+    gpu_.launch(choose_group_norm(x.dtype, a.groups, x.shape[0]), p);
+  }
+  void layer_norm(View out, View x, const Norm& n) override {
+    gpu_.launch(choose_layer_norm(x.dtype, x.shape.rows()), norm_params(out, x, n, x.shape.rows()));
+  }
+
+  void act(View out, View x, Act a) override {
+    ActParams p{.act = a};
+    p.lattice = join_axes({out, x}, {&p.out, &p.x});
+    gpu_.launch(choose_pointwise("act", out.shape.size()), p);
+  }
+  void multiply(View out, View a, View b) override {
+    MultiplyParams p{};
+    p.lattice = join_axes({out, a, b}, {&p.out, &p.a, &p.b});
+    gpu_.launch(choose_pointwise("multiply", out.shape.size()), p);
+  }
+  void lerp(View out, View a, View b, View weight) override {
+    LerpParams p{};
+    p.lattice = join_axes({out, a, b, weight}, {&p.out, &p.a, &p.b, &p.weight});
+    gpu_.launch(choose_pointwise("lerp", out.shape.size()), p);
+  }
+  void copy(View out, View x) override {
+    CopyParams p{};
+    p.lattice = join_axes({out, x}, {&p.out, &p.x});
+    gpu_.launch(choose_pointwise("copy", out.shape.size()), p);
+  }
+  void combine(View out, std::span<const Term> terms) override {
+    invariant(terms.size() <= CombineParams::kMaxTerms, "combine of {} terms", terms.size());
+    CombineParams p{.out = out.as<float>(), .terms = static_cast<int>(terms.size()), .size = kernel_int(out.shape.size())};
+    for (size_t i = 0; i < terms.size(); i++) {
+      p.x[i] = terms[i].x.as<float>();
+      p.scale[i] = terms[i].scale;
+    }
+    gpu_.launch(choose_pointwise("combine", out.shape.size()), p);
+  }
+  void gather(View out, const Weight& table, View ids) override {
+    invariant(ids.dense() && out.dense(), "gather takes dense ids");
+    gpu_.launch(choose_pointwise("gather", out.shape.size()), GatherParams{.out = out.as<float>(),
+                                                                           .table = table.data.data,
+                                                                           .ids = ids.as<int>(),
+                                                                           .type = table.data.dtype,
+                                                                           .rows = kernel_int(ids.shape.size()),
+                                                                           .width = kernel_int(table.shape[1]),
+                                                                           .entries = kernel_int(table.shape[0])});
+  }
+  void sinusoid(View out, View t, float max_period, bool flip, float shift) override {
+    const int64_t half = out.shape[1] / 2;
+    gpu_.launch(choose_pointwise("sinusoid", out.shape[0] * half),
+                SinusoidParams{.out = out.as<float>(),
+                               .t = t.as<float>(),
+                               .stride = t.stride[0],
+                               .rate = -std::log2(static_cast<double>(max_period)) / (static_cast<double>(half) - shift),
+                               .rows = kernel_int(out.shape[0]),
+                               .half = kernel_int(half),
+                               .flip = flip});
+  }
+
+ private:
+  // Copies `count` raw rows, which lie in the staging memory, to their places in `w` as type and layout of it.
+  void place_rows(const Weight& w, DType stored, int64_t from, int64_t count) {
+    const int64_t taps = w.use == Use::conv ? w.shape[2] * w.shape[3] : 1;
+    const int64_t row = w.shape.size() / w.shape[0], inputs = row / taps, half = w.shape[0] / 2;
+    const Shape shape{count, taps, inputs};
+    // Filters lie [outs,inputs,taps] in a file and [outs,taps,inputs] here; geglu's rows alternate between its halves.
+    View x(staging_, stored, shape), out(w.data.data, w.data.dtype, shape);
+    x.stride = {row, 1, taps};
+    int64_t first = from;
+    if (w.use == Use::geglu) {
+      out.stride[0] = 2 * row;
+      first = from < half ? 2 * from : 2 * (from - half) + 1;
+    }
+    out.data = static_cast<std::byte*>(out.data) + first * row * size_of(out.dtype);
+    copy(out, x);
+  }
+
+  static LinearParams linear_params(const View& out, const View& x, const Linear& l, const Epilogue& e) {
+    return {.x = x.data,
+            .w = l.w->data.data,
+            .out = out.data,
+            .rows = kernel_int(rows_of_one(x)),
+            .depth = kernel_int(l.w->shape[1]),
+            .outs = kernel_int(l.w->shape[0]),
+            .epilogue = epilogue(l.b, e)};
+  }
+
+  static NormParams norm_params(const View& out, const View& x, const Norm& n, int64_t rows) {
+    return {.x = x.data,
+            .out = out.data,
+            .gain = vector(n.g),
+            .bias = vector(n.b),
+            .pixels = kernel_int(rows),
+            .channels = kernel_int(x.shape.back()),
+            .groups = 1,
+            .eps = n.eps,
+            .act = Act::none};
+  }
+
+  Gpu gpu_;
+  DeviceInfo info_;
+  void* staging_ = nullptr;
+};
+
+}  // namespace
+
+std::unique_ptr<Device> open_cuda(int ordinal, std::optional<DType> precision) {
+  const DType type = precision.value_or(DType::f16);
+  if (type != DType::f16 && type != DType::bf16 && type != DType::f32)
+    throw fail(Code::usage, "--precision {}: a CUDA device computes in f16, bf16 or f32", name_of(type));
+  return std::make_unique<CudaDevice>(ordinal, type);
+}
+
+}  // namespace cudream

@@ -1,0 +1,256 @@
+// Planning, running, and the checks before every verb.
+#include "kernels/ops.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "core/error.h"
+
+namespace cudream {
+namespace {
+
+// Sets a pointer for the life of a scope, whichever way the scope ends.
+template <typename T>
+class Assign {
+ public:
+  Assign(T*& place, T* value) : place_(place), before_(std::exchange(place, value)) {}
+  ~Assign() { place_ = before_; }
+  Assign(const Assign&) = delete;
+  Assign& operator=(const Assign&) = delete;
+
+ private:
+  T*& place_;
+  T* before_;
+};
+
+void need(bool holds, const char* verb, const View& x, const Shape& expected) {
+  invariant(holds, "{}: got {}, which does not fit {}", verb, x.shape.str(), expected.str());
+}
+
+double weight_bytes(const Weight* w) {
+  return w == nullptr ? 0.0 : static_cast<double>(w->shape.size());
+}
+
+}  // namespace
+
+Ops::~Ops() {
+  for (const Slab& s : {session_slab_, stage_slab_})
+    if (s.at != nullptr) device_.release(s.at, s.bytes);
+}
+
+Ops::Plan Ops::rehearse(const std::function<void()>& job) {
+  Plan plan;
+  session_.rehearse();
+  const Assign<Plan> rehearsing(rehearsal_, &plan);
+  const Assign<Counts> counting(counts_, &plan.counts);
+  job();
+  plan.session = session_.plan();
+  for (const auto& [key, stage] : plan.stages) plan.stage_bytes = std::max(plan.stage_bytes, stage.layout.bytes);
+  return plan;
+}
+
+void Ops::fit(Slab& slab, int64_t bytes) {
+  if (slab.bytes >= bytes) return;
+  if (slab.at != nullptr) device_.release(std::exchange(slab.at, nullptr), std::exchange(slab.bytes, 0));
+  slab.at = device_.allocate(bytes);
+  slab.bytes = bytes;
+}
+
+void Ops::run(const Plan& plan, const std::function<void()>& job) {
+  fit(session_slab_, plan.session.bytes);
+  fit(stage_slab_, plan.stage_bytes);
+  session_.follow(&plan.session, session_slab_.at);
+  const Assign<const Plan> following(following_, &plan);
+  job();
+}
+
+void Ops::stage(const std::string& key, View out, const std::function<Tensor()>& body) {
+  invariant(arena_ == &session_, "stage {} inside another stage", key);
+  if (rehearsal_ != nullptr) {
+    Stage& stage = rehearsal_->stages[key];
+    if (stage.runs++ > 0) return;
+    stage_.rehearse();
+    const Assign<Arena> inside(arena_, &stage_);
+    const Assign<Counts> counting(counts_, &stage.counts);
+    copy(out, body().view());
+    stage.layout = stage_.plan();
+    return;
+  }
+  invariant(following_ != nullptr, "stage {} outside a run", key);
+  const auto found = following_->stages.find(key);
+  invariant(found != following_->stages.end(), "stage {} was not rehearsed", key);
+  stage_.follow(&found->second.layout, stage_slab_.at);
+  const Assign<Arena> inside(arena_, &stage_);
+  copy(out, body().view());
+}
+
+void Ops::count(const char* verb, double flops, std::initializer_list<const View*> views, const Weight* w) {
+  if (counts_ == nullptr) return;
+  Count& c = (*counts_)[verb];
+  c.calls++;
+  c.flops += flops;
+  for (const View* v : views)
+    if (v->data != nullptr) c.bytes += static_cast<double>(v->bytes());
+  if (w != nullptr) c.bytes += static_cast<double>(w->shape.size() * size_of(compute()));
+}
+
+void Ops::check_epilogue(const Epilogue& e, const View& out) const {
+  for (const View* v : {&e.add, &e.gate})
+    if (*v)
+      need(v->shape.rank == 2 && v->shape.back() == out.shape.back() && (v->shape[0] == 1 || v->shape[0] == out.shape[0]),
+           "epilogue", *v, out.shape);
+  if (e.residual)
+    need(e.residual.shape == out.shape && e.residual.dtype == out.dtype && e.residual.dense(), "residual", e.residual, out.shape);
+}
+
+Tensor Ops::make(DType type, const Shape& shape) {
+  return Tensor(*arena_, type, shape);
+}
+
+Tensor Ops::upload(DType type, const Shape& shape, std::span<const std::byte> bytes) {
+  Tensor t = make(type, shape);
+  invariant(static_cast<int64_t>(bytes.size()) == t.view().bytes(), "upload of {} bytes as {}", bytes.size(), shape.str());
+  if (!rehearsing()) device_.upload(t, bytes);
+  return t;
+}
+
+std::vector<float> Ops::download(View x) {
+  invariant(x.dtype == DType::f32, "download of {}", name_of(x.dtype));
+  std::vector<float> values(static_cast<size_t>(x.shape.size()));
+  if (!rehearsing()) device_.download(std::as_writable_bytes(std::span(values)), x);
+  return values;
+}
+
+Tensor Ops::linear(View x, const Linear& l, const Epilogue& e) {
+  need(x.shape.back() == l.w->shape[1] && x.dense() && x.dtype == compute(), "linear", x, l.w->shape);
+  Tensor out = make(x.dtype, x.shape.with(x.shape.rank - 1, l.w->shape[0]));
+  check_epilogue(e, out);
+  count("linear", 2 * static_cast<double>(x.shape.rows()) * weight_bytes(l.w), {&x, &out.view(), &e.residual}, l.w);
+  if (!rehearsing()) device_.linear(out, x, l, e);
+  return out;
+}
+
+Tensor Ops::geglu(View x, const Linear& l) {
+  need(x.shape.back() == l.w->shape[1] && x.dense() && x.dtype == compute(), "geglu", x, l.w->shape);
+  const int last = x.shape.rank - 1;
+  const int64_t half = l.w->shape[0] / 2;
+  if (device_.has(Fused::geglu)) {
+    Tensor out = make(x.dtype, x.shape.with(last, half));
+    count("geglu", 2 * static_cast<double>(x.shape.rows()) * weight_bytes(l.w), {&x, &out.view()}, l.w);
+    if (!rehearsing()) device_.geglu(out, x, l);
+    return out;
+  }
+  Tensor both = linear(x, l);
+  Tensor gate = act(both.slice(last, half, 2 * half), Act::gelu);
+  return multiply(both.slice(last, 0, half), gate);
+}
+
+Tensor Ops::conv2d(View x, const Conv& c, const ConvArgs& args) {
+  const int64_t kernel = c.w->shape[2];
+  need(x.shape.rank == 4 && x.shape[3] == c.w->shape[1] && x.dense() && x.dtype == compute(), "conv2d", x, c.w->shape);
+  const int64_t h = args.up_height > 0 ? args.up_height : x.shape[1], w = args.up_width > 0 ? args.up_width : x.shape[2];
+  const auto size = [&](int64_t n) { return (n + args.pad_left_top + args.pad_right_bottom - kernel) / args.stride + 1; };
+  Tensor out = make(x.dtype, {x.shape[0], size(h), size(w), c.w->shape[0]});
+  check_epilogue(args.e, out);
+  count("conv2d", 2 * static_cast<double>(out.shape().rows()) * weight_bytes(c.w), {&x, &out.view(), &args.e.residual}, c.w);
+  if (!rehearsing()) device_.conv2d(out, x, c, args);
+  return out;
+}
+
+Tensor Ops::attention(View q, View k, View v, const AttentionArgs& args) {
+  need(q.shape.rank == 3 && k.shape == v.shape && k.shape[0] == q.shape[0] && k.shape[2] == q.shape[2], "attention", k, q.shape);
+  need(q.shape[2] % args.heads == 0 && (!args.causal || q.shape[1] <= k.shape[1]), "attention", q, k.shape);
+  Tensor out = make(q.dtype, q.shape);
+  const double scores = static_cast<double>(q.shape[0] * q.shape[1]) * static_cast<double>(k.shape[1] * q.shape[2]);
+  count("attention", 4 * scores, {&q, &k, &v, &out.view()});
+  if (!rehearsing()) device_.attention(out, q, k, v, args);
+  return out;
+}
+
+Tensor Ops::group_norm(View x, const Norm& n, const NormArgs& args) {
+  need(x.shape.back() == n.g->shape[0] && x.shape.back() % args.groups == 0 && x.dense(), "group_norm", x, n.g->shape);
+  Tensor out = make(x.dtype, x.shape);
+  count("group_norm", 0, {&x, &out.view()});
+  if (!rehearsing()) device_.group_norm(out, x, n, args);
+  return out;
+}
+
+Tensor Ops::layer_norm(View x, const Norm& n) {
+  need(x.shape.back() == n.g->shape[0] && x.dense(), "layer_norm", x, n.g->shape);
+  Tensor out = make(x.dtype, x.shape);
+  count("layer_norm", 0, {&x, &out.view()});
+  if (!rehearsing()) device_.layer_norm(out, x, n);
+  return out;
+}
+
+Tensor Ops::act(View x, Act a) {
+  Tensor out = make(x.dtype, x.shape);
+  count("act", 0, {&x, &out.view()});
+  if (!rehearsing()) device_.act(out, x, a);
+  return out;
+}
+
+Tensor Ops::multiply(View a, View b) {
+  need(a.shape == b.shape && a.dtype == b.dtype, "multiply", a, b.shape);
+  Tensor out = make(a.dtype, a.shape);
+  count("multiply", 0, {&a, &b, &out.view()});
+  if (!rehearsing()) device_.multiply(out, a, b);
+  return out;
+}
+
+Tensor Ops::combine(std::span<const Term> terms) {
+  invariant(!terms.empty() && terms.size() <= 8, "combine of {} terms", terms.size());
+  const Shape& shape = terms.front().x.shape;
+  for (const Term& t : terms) need(t.x.shape == shape && t.x.dtype == DType::f32 && t.x.dense(), "combine", t.x, shape);
+  Tensor out = make(DType::f32, shape);
+  count("combine", 0, {&out.view()});
+  if (!rehearsing()) device_.combine(out, terms);
+  return out;
+}
+
+Tensor Ops::lerp(View a, View b, View weight) {
+  need(a.shape == b.shape && a.shape == weight.shape && a.dtype == DType::f32, "lerp", b, a.shape);
+  Tensor out = make(DType::f32, a.shape);
+  count("lerp", 0, {&a, &b, &weight, &out.view()});
+  if (!rehearsing()) device_.lerp(out, a, b, weight);
+  return out;
+}
+
+Tensor Ops::cast(View x, DType type) {
+  Tensor out = make(type, x.shape);
+  copy(out, x);
+  return out;
+}
+
+Tensor Ops::concat(View a, View b) {
+  const int last = a.shape.rank - 1;
+  need(a.shape.with(last, b.shape[last]) == b.shape && a.dtype == b.dtype, "concat", b, a.shape);
+  Tensor out = make(a.dtype, a.shape.with(last, a.shape[last] + b.shape[last]));
+  copy(out.slice(last, 0, a.shape[last]), a);
+  copy(out.slice(last, a.shape[last], out.shape()[last]), b);
+  return out;
+}
+
+void Ops::copy(View out, View x) {
+  need(out.shape == x.shape, "copy", x, out.shape);
+  count("copy", 0, {&x, &out});
+  if (!rehearsing()) device_.copy(out, x);
+}
+
+Tensor Ops::gather(const Weight& table, View ids) {
+  need(ids.shape.rank == 2 && ids.dtype == DType::i32, "gather", ids, table.shape);
+  Tensor out = make(DType::f32, {ids.shape[0], ids.shape[1], table.shape[1]});
+  count("gather", 0, {&ids, &out.view()});
+  if (!rehearsing()) device_.gather(out, table, ids);
+  return out;
+}
+
+Tensor Ops::sinusoid(View t, int64_t channels, float max_period, bool flip, float shift) {
+  need(t.shape.rank == 1 && t.dtype == DType::f32, "sinusoid", t, {t.shape.size(), channels});
+  Tensor out = make(DType::f32, {t.shape[0], channels});
+  count("sinusoid", 0, {&t, &out.view()});
+  if (!rehearsing()) device_.sinusoid(out, t, max_period, flip, shift);
+  return out;
+}
+
+}  // namespace cudream

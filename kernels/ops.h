@@ -1,0 +1,116 @@
+// Ops: one method per verb. It checks shapes and types, takes memory, calls the device or composes what it lacks, and
+// counts. Networks and samplers are written against this class and nothing below it.
+//
+// Two arenas. The session arena holds what outlives a stage: latents, text states, a sampler's history. A *stage* (one
+// prediction of the UNet, one decoding) takes its blocks from the stage arena, which is empty before and after it and
+// follows the layout of its key; so each prediction of one shape has the same addresses, and every stage shares one slab.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <functional>
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kernels/arena.h"
+#include "kernels/device.h"
+
+namespace cudream {
+
+// What Ops saw in one kind of call: for `bench`, `plan` and the tests that pin call counts.
+struct Count {
+  int64_t calls = 0;
+  double flops = 0;  // multiply and add count as two
+  double bytes = 0;  // inputs, weights and outputs, each once
+};
+
+class Ops {
+ public:
+  explicit Ops(Device& device) : device_(device) {}
+  ~Ops();
+  Ops(const Ops&) = delete;
+  Ops& operator=(const Ops&) = delete;
+
+  Device& device() const { return device_; }
+  DType compute() const { return device_.info().compute; }  // the type of activations inside networks
+
+  using Counts = std::map<std::string, Count>;
+  struct Stage {
+    ArenaLayout layout;
+    int64_t runs = 0;
+    Counts counts;  // of one run
+  };
+  struct Plan {
+    ArenaLayout session;
+    std::map<std::string, Stage> stages;
+    Counts counts;            // outside stages
+    int64_t stage_bytes = 0;  // of the largest stage
+    int64_t bytes() const { return session.bytes + stage_bytes; }
+  };
+
+  // Runs `job` calling no verb, and plans both arenas. run() then gives it memory and runs it for real; the job must take
+  // the same blocks in the same order. Slabs are kept between runs; both arenas are empty after either, also on an Error.
+  Plan rehearse(const std::function<void()>& job);
+  void run(const Plan& plan, const std::function<void()>& job);
+  bool rehearsing() const { return rehearsal_ != nullptr; }
+
+  // The body's blocks come from the stage arena; its result is copied into `out`, a session tensor. Stages do not nest.
+  // Equal keys mean equal blocks. In a rehearsal the body of a key runs once.
+  void stage(const std::string& key, View out, const std::function<Tensor()>& body);
+
+  // Networks name their inner results here, so that tests can compare them block by block. Does nothing unless set.
+  using Tap = std::function<void(const std::string& name, View x)>;
+  void set_tap(Tap tap) { tap_ = std::move(tap); }
+  template <typename... Args>
+  void tap(View x, fmt::format_string<Args...> name, Args&&... args) {
+    if (tap_ && !rehearsing()) tap_(fmt::format(name, std::forward<Args>(args)...), x);
+  }
+
+  Tensor make(DType type, const Shape& shape);
+  Tensor upload(DType type, const Shape& shape, std::span<const std::byte> bytes);
+  template <typename T>
+  Tensor upload(DType type, const Shape& shape, std::span<const T> values) {
+    return upload(type, shape, std::as_bytes(values));
+  }
+  std::vector<float> download(View x);  // f32, dense; zeros in a rehearsal
+
+  Tensor linear(View x, const Linear& l, const Epilogue& e = {});
+  Tensor geglu(View x, const Linear& l);
+  Tensor conv2d(View x, const Conv& c, const ConvArgs& args = {});
+  Tensor attention(View q, View k, View v, const AttentionArgs& args);
+  Tensor group_norm(View x, const Norm& n, const NormArgs& args);
+  Tensor layer_norm(View x, const Norm& n);
+  Tensor act(View x, Act a);
+  Tensor multiply(View a, View b);
+  Tensor combine(std::initializer_list<Term> terms) { return combine(std::span(terms.begin(), terms.size())); }
+  Tensor combine(std::span<const Term> terms);
+  Tensor lerp(View a, View b, View weight);
+  Tensor cast(View x, DType type);  // dense copy in another type
+  Tensor concat(View a, View b);    // along the last axis
+  void copy(View out, View x);
+  Tensor gather(const Weight& table, View ids);
+  Tensor sinusoid(View t, int64_t channels, float max_period, bool flip, float shift);
+
+ private:
+  struct Slab {
+    void* at = nullptr;
+    int64_t bytes = 0;
+  };
+  void fit(Slab& slab, int64_t bytes);
+  void count(const char* verb, double flops, std::initializer_list<const View*> views, const Weight* w = nullptr);
+  void check_epilogue(const Epilogue& e, const View& out) const;
+
+  Device& device_;
+  Tap tap_;
+  Arena session_{"session"}, stage_{"stage"};
+  Arena* arena_ = &session_;         // where make() takes from
+  Plan* rehearsal_ = nullptr;        // the plan being made; then no verb is called
+  Counts* counts_ = nullptr;         // where calls are counted
+  const Plan* following_ = nullptr;  // the plan of the run in progress
+  Slab session_slab_, stage_slab_;
+};
+
+}  // namespace cudream

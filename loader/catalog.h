@@ -1,0 +1,57 @@
+// The catalog: where models lie on this machine, and finding one by name.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace cudream {
+
+enum class Origin { models_folder, option, environment, web_ui, hugging_face, demo };
+std::string_view describe(Origin);  // for people: "models folder", "--models-dir", ...
+
+struct CatalogEntry {
+  std::string name;  // the stem of a file, the name of a folder, "org/name" in the Hugging Face cache
+  std::filesystem::path path;
+  Origin origin = Origin::models_folder;
+  uint64_t bytes = 0;
+  bool folder = false;
+};
+
+// Where to look. `models` is THE folder, which every message about a missing model names.
+struct ModelPlaces {
+  std::filesystem::path models;
+  std::vector<std::filesystem::path> options;      // --models-dir
+  std::vector<std::filesystem::path> environment;  // CUDREAM_MODELS, separated by ':'
+  std::vector<std::filesystem::path> web_uis;      // roots of ComfyUI's and A1111's trees
+  std::filesystem::path hugging_face;              // the cache's "hub" folder
+  std::filesystem::path demo;                      // the folder the demo model ships in
+};
+
+// A folder of `options` or `environment` may be a plain folder of models or the root of such a tree.
+// From XDG_DATA_HOME, CUDREAM_MODELS, HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME and HOME. Nothing is created.
+ModelPlaces model_places(std::vector<std::filesystem::path> options, std::filesystem::path demo);
+
+class Catalog {
+ public:
+  explicit Catalog(ModelPlaces);  // scans; folders that are absent or unreadable hold nothing
+
+  const ModelPlaces& places() const { return places_; }
+  const std::vector<CatalogEntry>& list() const { return entries_; }  // by origin, then name
+  // By whole name, with or without .safetensors, else by a part of the name that only one model has (letter case ignored).
+  // Throws Error(not_found) with the nearest names and THE folder, or Error(usage) listing the candidates.
+  const CatalogEntry& find(std::string_view name) const;
+  // The model of a command without -m: `configured` (a name; may be empty), else the only one that is not the demo,
+  // else the demo. Throws Error(not_found) when there is none, Error(usage) with the list when there are several.
+  const CatalogEntry& choose(std::string_view configured) const;
+
+ private:
+  std::string nearest(std::string_view name) const;  // a sentence; empty when there is no model at all
+
+  ModelPlaces places_;
+  std::vector<CatalogEntry> entries_;
+};
+
+}  // namespace cudream

@@ -1,0 +1,22 @@
+// SHA-256 of files and bytes.
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <functional>
+#include <span>
+#include <string>
+
+namespace cudream {
+
+std::string sha256(std::span<const std::byte>);  // 64 hexadecimal digits, lower case
+
+// Of a whole file, in one streamed read. `progress(done, total)` is called now and then; what it throws ends the read.
+std::string sha256_of_file(const std::filesystem::path&, const std::function<void(uint64_t, uint64_t)>& progress = {});
+
+// The "model hash" that A1111 writes into pictures: the first ten digits.
+inline std::string short_hash(const std::string& sha256) {
+  return sha256.substr(0, 10);
+}
+
+}  // namespace cudream

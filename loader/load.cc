@@ -1,0 +1,223 @@
+// Loading weights: bind (compare what networks ask for with what the files hold), then stream in file order.
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "core/error.h"
+#include "core/log.h"
+#include "loader/model.h"
+#include "loader/values.h"
+
+namespace cudream {
+namespace {
+
+constexpr uint64_t kReadAhead = 64 << 20;  // bytes
+
+// One request of the store and where its parts are stored.
+struct Job {
+  size_t request = 0;
+  std::vector<Source> parts;
+  std::optional<DType> type;  // what all parts are stored in; none: they become float32
+  uint64_t offset = 0;        // of the first part in its file, for the order of reading
+};
+
+// ---- Binding ----------------------------------------------------------------------------------------------------------
+
+// Problems of one part ("unet") in words, at most a few of each kind.
+struct Problems {
+  std::vector<std::string> missing, misshapen, unclaimed;
+  size_t requested = 0;
+};
+
+std::string part_of(std::string_view name) {
+  return std::string(name.substr(0, name.find('.')));
+}
+
+std::string listed(const std::vector<std::string>& names) {
+  constexpr size_t kShown = 6;
+  const std::span<const std::string> shown(names.data(), std::min(names.size(), kShown));
+  return fmt::format("{}{}", fmt::join(shown, ", "),
+                     names.size() > kShown ? fmt::format(" and {} more", names.size() - kShown) : "");
+}
+
+// Shapes that differ in trailing 1s are alike: a 1x1 convolution is a matrix.
+bool same_shape(std::vector<uint64_t> stored, const Shape& asked) {
+  std::vector<uint64_t> wanted(asked.n.begin(), asked.n.begin() + asked.rank);
+  for (auto* shape : {&stored, &wanted})
+    while (shape->size() > 1 && shape->back() == 1) shape->pop_back();
+  return stored == wanted;
+}
+
+// Types whose values are weights as they are. Integers would be quantised weights, which need scales that we do not know.
+bool is_float(FileType type) {
+  switch (type) {
+    case FileType::f64:
+    case FileType::f32:
+    case FileType::f16:
+    case FileType::bf16:
+    case FileType::f8_e4m3:
+    case FileType::f8_e5m2:
+    case FileType::f8_e4m3fnuz:
+    case FileType::f8_e5m2fnuz: return true;
+    default: return false;
+  }
+}
+
+class Binder {
+ public:
+  Binder(const Model& model, const WeightStore& store) : names_(model.names()), store_(store) {
+    for (size_t i = 0; i < store.requests().size(); i++) bind(i);
+    for (const auto& [name, source] : names_.weights)
+      if (const auto part = problems_.find(part_of(name)); part != problems_.end() && !claimed_.contains(name))
+        part->second.unclaimed.push_back(fmt::format("{} {}", name, names_.stored(source).str()));
+  }
+
+  // Throws when there was any problem.
+  std::vector<Job> jobs(const std::filesystem::path& path) {
+    std::string report;
+    for (const auto& [part, p] : problems_) report += described(part, p);
+    if (!report.empty()) throw fail(Code::bad_file, "{} does not fit the networks it asks for:{}", path.string(), report);
+    return std::move(jobs_);
+  }
+
+ private:
+  void bind(size_t i) {
+    const WeightRequest& request = store_.requests()[i];
+    Job job{.request = i};
+    for (const std::string& name : request.parts) {
+      Problems& problems = problems_[part_of(name)];
+      problems.requested++;
+      claimed_.insert(name);
+      const auto at = names_.weights.find(name);
+      if (at == names_.weights.end()) {
+        problems.missing.push_back(name);
+        continue;
+      }
+      const TensorInfo& stored = names_.stored(at->second);
+      if (!same_shape(names_.shape(at->second), request.part_shape))
+        problems.misshapen.push_back(fmt::format("{} has the shape [{}], expected {}", name,
+                                                 fmt::join(names_.shape(at->second), ","), request.part_shape.str()));
+      if (!is_float(stored.type))
+        problems.misshapen.push_back(fmt::format("{} is stored as {}, expected a float type", name, name_of(stored.type)));
+      const std::optional<DType> type = dtype_of(stored.type);
+      job.type = job.parts.empty() || job.type == type ? type : std::nullopt;
+      job.parts.push_back(at->second);
+    }
+    if (job.parts.size() != request.parts.size()) return;
+    job.offset = names_.stored(job.parts.front()).offset;
+    jobs_.push_back(std::move(job));
+  }
+
+  std::string described(const std::string& part, const Problems& p) const {
+    std::string text;
+    if (!p.missing.empty() && p.missing.size() == p.requested) {
+      text += fmt::format("\n  {}: missing ({} tensors); {}", part, p.requested,
+                          part == "vae" ? "pass one with --vae FILE" : "use a whole checkpoint or a folder that has it");
+    } else if (!p.missing.empty()) {
+      text += fmt::format("\n  {}: {} of {} tensors are missing: {}", part, p.missing.size(), p.requested, listed(p.missing));
+    }
+    if (!p.misshapen.empty())
+      text += fmt::format("\n  {}: {} tensors are not as expected: {}", part, p.misshapen.size(), listed(p.misshapen));
+    if (!p.unclaimed.empty())
+      text += fmt::format("\n  {}: {} tensors have no place in the network: {}", part, p.unclaimed.size(), listed(p.unclaimed));
+    return text;
+  }
+
+  const NameTable& names_;
+  const WeightStore& store_;
+  std::map<std::string, Problems> problems_;  // of the parts that the store asks anything of
+  std::set<std::string, std::less<>> claimed_;
+  std::vector<Job> jobs_;
+};
+
+// ---- Streaming ----------------------------------------------------------------------------------------------------------
+
+// Swaps rows and columns of a matrix of `width`-byte elements.
+void transpose(std::span<std::byte> to, std::span<const std::byte> from, uint64_t rows, uint64_t columns, size_t width) {
+  for (uint64_t r = 0; r < rows; r++)
+    for (uint64_t c = 0; c < columns; c++) std::copy_n(&from[(r * columns + c) * width], width, &to[(c * rows + r) * width]);
+}
+
+class Streamer {
+ public:
+  explicit Streamer(const Model& model) : model_(model) {}
+
+  uint64_t stored_bytes(const Job& job) const {
+    uint64_t sum = 0;
+    for (const Source& s : job.parts) sum += bytes_of(s);
+    return sum;
+  }
+
+  // The whole joined weight, valid until the next call.
+  std::span<const std::byte> read(const Job& job) {
+    uint64_t size = 0;
+    for (const Source& s : job.parts) size += bytes_of(s) * (job.type ? 1 : 4) / (job.type ? 1 : width_of(s));
+    whole_.resize(std::max(whole_.size(), size));
+    std::span<std::byte> rest = std::span(whole_).first(size);
+    for (const Source& s : job.parts) rest = rest.subspan(read_part(s, job.type.has_value(), rest));
+    return std::span(whole_).first(size);
+  }
+
+ private:
+  const TensorInfo& stored(const Source& s) const { return model_.names().stored(s); }
+  uint64_t bytes_of(const Source& s) const { return stored(s).bytes / s.pieces; }
+  size_t width_of(const Source& s) const { return static_cast<size_t>(bits_of(stored(s).type)) / 8; }
+
+  // Reads one part to the start of `to`, as it is stored or as float32; returns the bytes it takes there.
+  size_t read_part(const Source& s, bool as_stored, std::span<std::byte> to) {
+    const uint64_t bytes = bytes_of(s);
+    if (as_stored && !s.transpose) {
+      read_stored(s, to.first(bytes));
+      return bytes;
+    }
+    part_.resize(bytes);
+    read_stored(s, part_);
+    if (s.transpose) {
+      const std::vector<std::byte> before = part_;
+      transpose(part_, before, stored(s).shape[0], stored(s).shape[1], width_of(s));
+    }
+    if (as_stored) {
+      std::copy(part_.begin(), part_.end(), to.begin());
+      return bytes;
+    }
+    floats_.resize(bytes / width_of(s));
+    to_float(floats_, stored(s).type, part_);
+    std::ranges::copy(std::as_bytes(std::span(floats_)), to.begin());
+    return floats_.size() * sizeof(float);
+  }
+
+  void read_stored(const Source& s, std::span<std::byte> to) const {
+    const MappedFile& map = model_.files()[s.file]->map();
+    const uint64_t offset = stored(s).offset + to.size() * s.piece;
+    map.will_need(offset + to.size(), kReadAhead);
+    map.read(to, offset);
+    map.done_with(offset, to.size());
+  }
+
+  const Model& model_;
+  std::vector<std::byte> whole_, part_;
+  std::vector<float> floats_;
+};
+
+}  // namespace
+
+void check_weights(const Model& model, const WeightStore& store) {
+  Binder(model, store).jobs(model.path());
+}
+
+void load_weights(const Model& model, WeightStore& store, Device& device, const LoadProgress& progress) {
+  std::vector<Job> jobs = Binder(model, store).jobs(model.path());
+  std::stable_sort(jobs.begin(), jobs.end(), [](const Job& a, const Job& b) {
+    return std::pair(a.parts.front().file, a.offset) < std::pair(b.parts.front().file, b.offset);
+  });
+  Streamer streamer(model);
+  uint64_t done = 0, total = 0;
+  for (const Job& job : jobs) total += streamer.stored_bytes(job);
+  for (const Job& job : jobs) {
+    store.fill(job.request, device, job.type.value_or(DType::f32), streamer.read(job));
+    done += streamer.stored_bytes(job);
+    if (progress) progress(static_cast<int64_t>(done), static_cast<int64_t>(total));
+  }
+}
+
+}  // namespace cudream

@@ -1,0 +1,61 @@
+// An opened model: files found and checked, tensors named, the spec known; then its weights streamed onto a device.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels/weight.h"
+#include "loader/identify.h"
+#include "loader/names.h"
+#include "loader/safetensors.h"
+
+namespace cudream {
+
+class Model {
+ public:
+  const std::filesystem::path& path() const { return path_; }
+  const Identity& identity() const { return identity_; }
+  const ModelSpec& spec() const { return identity_.spec; }
+  const NameTable& names() const { return names_; }
+  const std::vector<std::shared_ptr<const SafetensorsFile>>& files() const { return files_; }
+  const std::vector<std::filesystem::path>& configs() const { return configs_; }  // the files beside it that were read
+  // The model's own tokenizer folder, when it has one with a vocabulary ("tokenizer/vocab.json" and "merges.txt").
+  const std::filesystem::path& tokenizer() const { return tokenizer_; }
+
+  // Uses the VAE of another file or folder. Throws Error(bad_file) when it holds none, or one for other latents.
+  void replace_vae(const std::filesystem::path&);
+
+ private:
+  friend Model open_model(const std::filesystem::path&);
+  std::filesystem::path path_, tokenizer_;
+  std::vector<std::shared_ptr<const SafetensorsFile>> files_;
+  std::vector<std::filesystem::path> configs_;
+  Configs config_texts_;
+  NameTable names_;
+  Identity identity_;
+};
+
+// Opens a single file or a diffusers folder. Reads headers and configurations only, so it takes milliseconds. Opens what
+// it can identify, adapters and unknown files too (inspect needs them): see require_runnable.
+// Throws Error(not_found | io | bad_file | unsupported).
+Model open_model(const std::filesystem::path&);
+
+// Throws Error(unsupported) unless the model can make pictures: says what it is, which parts are missing and what to pass.
+void require_runnable(const Model&);
+
+// Called with the bytes of weights done and in all; what it throws ends the load.
+using LoadProgress = std::function<void(int64_t done, int64_t total)>;
+
+// Compares every request of the store with the names and shapes of the model, and looks, in every part that the store asks
+// anything of, for tensors that nobody asked for: all problems are thrown as one Error(bad_file), grouped. Shapes may differ
+// in trailing 1s (1x1 convolution or linear). Nothing is read.
+void check_weights(const Model&, const WeightStore&);
+
+// Checks the weights, then fills every request of the store in the order in which they lie in the files.
+// Throws Error(bad_file) also when a file shrinks meanwhile.
+void load_weights(const Model&, WeightStore&, Device&, const LoadProgress& = {});
+
+}  // namespace cudream

@@ -1,0 +1,64 @@
+// The writer: the header is laid out first, then the bytes follow.
+#include <algorithm>
+#include <bit>
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "core/log.h"
+#include "loader/safetensors.h"
+
+namespace cudream {
+namespace {
+
+// JSON text of a string, escaped as the reference's serialiser does: only quotes, backslashes and control characters.
+std::string quoted(const std::string& text) {
+  return nlohmann::json(text).dump();
+}
+
+void check(const TensorData& t) {
+  uint64_t bits = static_cast<uint64_t>(bits_of(t.type));
+  for (const uint64_t n : t.shape)
+    invariant(!__builtin_mul_overflow(bits, n, &bits), "tensor {} is too large to write", printable(t.name));
+  invariant(bits == t.bytes.size() * 8, "tensor {} has {} bytes, its shape needs {} bits", printable(t.name), t.bytes.size(),
+            bits);
+}
+
+std::string header_text(const std::vector<TensorData>& tensors, const HeaderMetadata& metadata) {
+  std::string text = "{";
+  if (!metadata.empty()) {
+    text += "\"__metadata__\":{";
+    for (const auto& [key, value] : metadata) text += quoted(key) + ":" + quoted(value) + ",";
+    text.back() = '}';
+    text += ',';
+  }
+  uint64_t at = 0;
+  for (const TensorData& t : tensors) {
+    text += fmt::format(R"({}:{{"dtype":"{}","shape":[{}],"data_offsets":[{},{}]}},)", quoted(t.name), name_of(t.type),
+                        fmt::join(t.shape, ","), at, at + t.bytes.size());
+    at += t.bytes.size();
+  }
+  if (text.size() > 1) text.pop_back();
+  text += '}';
+  text.append((8 - text.size() % 8) % 8, ' ');
+  return text;
+}
+
+}  // namespace
+
+void write_safetensors(const std::filesystem::path& path, std::vector<TensorData> tensors, const HeaderMetadata& metadata,
+                       Exists exists) {
+  std::sort(tensors.begin(), tensors.end(),
+            [](const TensorData& a, const TensorData& b) { return a.type != b.type ? a.type > b.type : a.name < b.name; });
+  std::for_each(tensors.begin(), tensors.end(), check);
+  const std::string header = header_text(tensors, metadata);
+  static_assert(std::endian::native == std::endian::little);
+  const uint64_t length = header.size();
+
+  AtomicFile file(path, exists);
+  file.write(std::as_bytes(std::span(&length, 1)));
+  file.write(header);
+  for (const TensorData& t : tensors) file.write(t.bytes);
+  file.commit();
+}
+
+}  // namespace cudream

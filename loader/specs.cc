@@ -1,0 +1,215 @@
+// Specs from shapes and configurations.
+#include "loader/specs.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "core/log.h"
+
+namespace cudream {
+namespace {
+
+constexpr int64_t kPadEnd = 49407, kPadExclamation = 0;  // "<|endoftext|>" and "!" in CLIP's vocabulary
+
+std::string indexed(std::string_view prefix, int i, std::string_view suffix) {
+  return fmt::format("{}.{}.{}", prefix, i, suffix);
+}
+
+int positive(std::optional<int64_t> value, int64_t otherwise, std::string_view what) {
+  const int64_t n = value.value_or(otherwise);
+  if (n < 1 || n > 1'000'000) throw fail(Code::bad_file, "a configuration says {} {}", n, what);
+  return static_cast<int>(n);
+}
+
+void check_divides(int64_t channels, int64_t by, std::string_view part, std::string_view what) {
+  if (channels % by != 0)
+    throw fail(Code::bad_file,
+               "the {} has {} channels, which {} {} do not divide. Its file says nothing of them; put the right number into "
+               "NAME.config.json beside it.",
+               part, channels, by, what);
+}
+
+bool has_wide_heads(Family family) {
+  return family == Family::sd2 || family == Family::sdxl || family == Family::sdxl_refiner;
+}
+
+// Heads of every level. In these configurations attention_head_dim is the number of heads, whatever its name says.
+std::vector<int> heads_of(const Config& config, Family family, const std::vector<int64_t>& channels,
+                          std::vector<std::string>& assumed) {
+  std::vector<int64_t> given =
+      config.integers("num_attention_heads").value_or(config.integers("attention_head_dim").value_or(std::vector<int64_t>{}));
+  if (given.size() == 1) given.assign(channels.size(), given[0]);
+  std::vector<int> heads;
+  for (size_t i = 0; i < channels.size(); i++) {
+    const int64_t usual = has_wide_heads(family) ? std::max<int64_t>(1, channels[i] / 64) : 8;
+    heads.push_back(positive(i < given.size() ? std::optional(given[i]) : std::nullopt, usual, "attention heads"));
+  }
+  if (given.size() < channels.size()) assumed.push_back(fmt::format("attention heads of the UNet: {}", fmt::join(heads, ", ")));
+  return heads;
+}
+
+int groups_of(const Config& config, std::string_view part, std::vector<std::string>& assumed) {
+  const auto given = config.integer("norm_num_groups");
+  if (!given) assumed.push_back(fmt::format("groups of the {}'s norms: 32", part));
+  return positive(given, 32, "groups");
+}
+
+}  // namespace
+
+int64_t Shapes::dim(const std::string& name, size_t axis) const {
+  const auto at = table_.weights.find(name);
+  if (at == table_.weights.end()) throw fail(Code::bad_file, "the tensor {} is missing, so the model cannot be used", name);
+  const std::vector<uint64_t> shape = table_.shape(at->second);
+  if (axis >= shape.size() || shape[axis] == 0 || shape[axis] > 1'000'000)
+    throw fail(Code::bad_file, "the tensor {} has the shape [{}], which it cannot have", name, fmt::join(shape, ","));
+  return static_cast<int64_t>(shape[axis]);
+}
+
+size_t Shapes::rank(const std::string& name) const {
+  const auto at = table_.weights.find(name);
+  return at == table_.weights.end() ? 0 : table_.stored(at->second).shape.size();
+}
+
+int Shapes::count(const std::string& prefix, const std::string& suffix) const {
+  int n = 0;
+  while (has(indexed(prefix, n, suffix))) n++;
+  return n;
+}
+
+UNetSpec unet_spec(const Shapes& shapes, const Config& config, Family family, std::vector<std::string>& assumed) {
+  UNetSpec spec;
+  spec.in_channels = shapes.dim("unet.conv_in.weight", 1);
+  spec.out_channels = shapes.dim("unet.conv_out.weight", 0);
+  spec.channels.clear();
+  spec.transformer_depth.clear();
+  spec.context = 0;
+  const int levels = shapes.count("unet.down_blocks", "resnets.0.conv1.weight");
+  for (int i = 0; i < levels; i++) {
+    spec.channels.push_back(shapes.dim(indexed("unet.down_blocks", i, "resnets.0.conv1.weight"), 0));
+    const std::string blocks = indexed("unet.down_blocks", i, "attentions.0.transformer_blocks");
+    spec.transformer_depth.push_back(shapes.count(blocks, "norm1.weight"));
+    if (spec.transformer_depth.back() > 0) spec.context = shapes.dim(blocks + ".0.attn2.to_k.weight", 1);
+  }
+  if (levels == 0) throw fail(Code::bad_file, "the UNet has no down blocks, so it is not complete");
+  spec.layers = shapes.count("unet.down_blocks.0.resnets", "conv1.weight");
+  spec.mid_depth = shapes.count("unet.mid_block.attentions.0.transformer_blocks", "norm1.weight");
+  if (shapes.has("unet.time_embedding.cond_proj.weight"))
+    spec.guidance_embedding = shapes.dim("unet.time_embedding.cond_proj.weight", 1);
+  if (shapes.has("unet.add_embedding.linear_1.weight")) {
+    spec.pooled_embedding = shapes.dim("unet.add_embedding.linear_1.weight", 1);
+    spec.time_id_width = positive(config.integer("addition_time_embed_dim"), 256, "numbers a size is embedded in");
+  }
+  spec.heads = heads_of(config, family, spec.channels, assumed);
+  spec.groups = groups_of(config, "UNet", assumed);
+  spec.eps = static_cast<float>(config.number("norm_eps").value_or(spec.eps));
+  spec.flip_sin_to_cos = config.flag("flip_sin_to_cos").value_or(spec.flip_sin_to_cos);
+  spec.freq_shift = static_cast<float>(config.number("freq_shift").value_or(spec.freq_shift));
+  for (size_t i = 0; i < spec.channels.size(); i++) {
+    check_divides(spec.channels[i], spec.groups, "UNet", "groups");
+    if (spec.transformer_depth[i] > 0) check_divides(spec.channels[i], spec.heads[i], "UNet", "heads");
+  }
+  return spec;
+}
+
+std::string irregularity(const Shapes& shapes, const UNetSpec& spec) {
+  if (!shapes.has("unet.mid_block.resnets.0.conv1.weight")) return "its UNet has no middle block";
+  const int levels = static_cast<int>(spec.channels.size());
+  const auto depth = [&](std::string_view path, int level, int layer) {
+    return shapes.count(fmt::format("unet.{}.{}.attentions.{}.transformer_blocks", path, level, layer), "norm1.weight");
+  };
+  for (int level = 0; level < levels; level++) {
+    const int up = levels - 1 - level, expected = spec.transformer_depth[static_cast<size_t>(level)];
+    if (shapes.count(indexed("unet.down_blocks", level, "resnets"), "conv1.weight") != spec.layers ||
+        shapes.count(indexed("unet.up_blocks", up, "resnets"), "conv1.weight") != spec.layers + 1)
+      return "its UNet's levels have different numbers of blocks";
+    for (int layer = 0; layer <= spec.layers; layer++)
+      if ((layer < spec.layers && depth("down_blocks", level, layer) != expected) || depth("up_blocks", up, layer) != expected)
+        return "its UNet's levels have attention of uneven depth";
+  }
+  return "";
+}
+
+VaeSpec vae_spec(const Shapes& shapes, const Config& config, Family family, std::vector<std::string>& assumed) {
+  VaeSpec spec;
+  spec.latent_channels = shapes.dim("vae.decoder.conv_in.weight", 1);
+  spec.image_channels = shapes.dim("vae.decoder.conv_out.weight", 0);
+  spec.channels.clear();
+  const int levels = shapes.count("vae.decoder.up_blocks", "resnets.0.conv1.weight");
+  for (int i = levels - 1; i >= 0; i--)
+    spec.channels.push_back(shapes.dim(indexed("vae.decoder.up_blocks", i, "resnets.0.conv1.weight"), 0));
+  if (levels == 0 || levels > 8) throw fail(Code::bad_file, "the VAE's decoder has {} levels, so it is not complete", levels);
+  spec.layers = shapes.count("vae.decoder.up_blocks.0.resnets", "conv1.weight") - 1;
+  spec.groups = groups_of(config, "VAE", assumed);
+  for (const int64_t channels : spec.channels) check_divides(channels, spec.groups, "VAE", "groups");
+  const bool xl = family == Family::sdxl || family == Family::sdxl_refiner;
+  const auto scaling = config.number("scaling_factor");
+  spec.scaling_factor = static_cast<float>(scaling.value_or(xl ? 0.13025 : 0.18215));
+  if (config.empty()) assumed.push_back(fmt::format("scaling factor of the latents: {}", spec.scaling_factor));
+  return spec;
+}
+
+TextEncoderSpec text_encoder_spec(const Shapes& shapes, const std::string& part, const Config& config, const Config& tokenizer,
+                                  Family family, std::vector<std::string>& assumed) {
+  const std::string model = part + ".text_model.";
+  const bool open_clip = part == "text_encoder_2" || family == Family::sd2;
+  TextEncoderSpec spec;
+  spec.vocabulary = shapes.dim(model + "embeddings.token_embedding.weight", 0);
+  spec.width = shapes.dim(model + "embeddings.token_embedding.weight", 1);
+  spec.positions = shapes.dim(model + "embeddings.position_embedding.weight", 0);
+  spec.intermediate = shapes.dim(model + "encoder.layers.0.mlp.fc1.weight", 0);
+  const int stored = shapes.count(model + "encoder.layers", "layer_norm1.weight");
+  // SD 2.x was trained on the last but one layer; files hold all 24, folders and some files only the 23 that are used.
+  const int used = family == Family::sd2 && config.empty() ? std::min(stored, 23) : stored;
+  spec.layers = std::min(positive(config.integer("num_hidden_layers"), used, "layers"), stored);
+  spec.heads = positive(config.integer("num_attention_heads"), std::max<int64_t>(1, spec.width / 64), "attention heads");
+  check_divides(spec.width, spec.heads, part, "heads");
+  const std::string act = config.text("hidden_act").value_or(open_clip ? "gelu" : "quick_gelu");
+  if (act != "gelu" && act != "quick_gelu")
+    throw fail(Code::unsupported, "the {} has the activation {}, which is not supported", part, printable(act));
+  spec.act = act == "gelu" ? Act::gelu : Act::quick_gelu;
+  spec.eps = static_cast<float>(config.number("layer_norm_eps").value_or(spec.eps));
+  if (part == "text_encoder_2") spec.projection = shapes.dim(part + ".text_projection.weight", 0);
+  // The encoder's own pad_token_id is wrong in most folders (1); the tokenizer's token is what texts were padded with.
+  const std::string pad = tokenizer.token("pad_token").value_or(open_clip ? "!" : "<|endoftext|>");
+  if (pad != "!" && pad != "<|endoftext|>")
+    throw fail(Code::unsupported, "the {}'s tokenizer pads with \"{}\", which is not supported", part, printable(pad));
+  spec.pad_token = static_cast<int>(pad == "!" ? kPadExclamation : kPadEnd);
+  if (config.empty()) assumed.push_back(fmt::format("{}: {} heads, {}, padded with {}", part, spec.heads, act, pad));
+  return spec;
+}
+
+NoiseSpec noise_spec(const Config& scheduler, Prediction prediction) {
+  NoiseSpec spec;
+  // A configuration of a scheduler class leaves out what equals the class's defaults, which are not Stable Diffusion's.
+  if (scheduler.text("_class_name"))
+    spec = {.beta_start = 0.0001, .beta_end = 0.02, .beta_schedule = "linear", .set_alpha_to_one = true, .steps_offset = 0};
+  spec.prediction = prediction;
+  spec.train_steps = positive(scheduler.integer("num_train_timesteps"), spec.train_steps, "training steps");
+  spec.beta_start = scheduler.number("beta_start").value_or(spec.beta_start);
+  spec.beta_end = scheduler.number("beta_end").value_or(spec.beta_end);
+  spec.beta_schedule = scheduler.text("beta_schedule").value_or(spec.beta_schedule);
+  spec.zero_terminal_snr = scheduler.flag("rescale_betas_zero_snr").value_or(false);
+  spec.set_alpha_to_one = scheduler.flag("set_alpha_to_one").value_or(spec.set_alpha_to_one);
+  spec.steps_offset =
+      static_cast<int>(std::clamp<int64_t>(scheduler.integer("steps_offset").value_or(spec.steps_offset), 0, 1000));
+  if (spec.beta_schedule != "scaled_linear" && spec.beta_schedule != "linear")
+    throw fail(Code::unsupported, "the model's noise schedule \"{}\" is not supported; scaled_linear and linear are",
+               printable(spec.beta_schedule));
+  if (!(spec.beta_start > 0 && spec.beta_start <= spec.beta_end && spec.beta_end < 1))
+    throw fail(Code::bad_file, "the scheduler's betas go from {} to {}; expected 0 < start <= end < 1", spec.beta_start,
+               spec.beta_end);
+  const auto type = scheduler.text("prediction_type");
+  if (type) {
+    if (*type == "epsilon")
+      spec.prediction = Prediction::epsilon;
+    else if (*type == "v_prediction")
+      spec.prediction = Prediction::v;
+    else if (*type == "sample")
+      spec.prediction = Prediction::sample;
+    else
+      throw fail(Code::unsupported, "the model's prediction type \"{}\" is not supported", printable(*type));
+  }
+  return spec;
+}
+
+}  // namespace cudream

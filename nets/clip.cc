@@ -1,0 +1,56 @@
+// Token and position embeddings, pre-norm transformer layers, a final LayerNorm.
+#include "nets/clip.h"
+
+#include <cmath>
+#include <numeric>
+
+#include "core/error.h"
+
+namespace cudream {
+
+ClipTextEncoder::ClipTextEncoder(const Weights& root, const TextEncoderSpec& spec) : spec_(spec) {
+  const Weights w = root / "text_model";
+  token_embedding_ = w.get("embeddings.token_embedding.weight", Use::table, {spec.vocabulary, spec.width});
+  position_embedding_ = w.get("embeddings.position_embedding.weight", Use::table, {spec.positions, spec.width});
+  for (int i = 0; i < spec.layers; i++) {
+    const Weights layer = w / "encoder" / "layers" / i;
+    layers_.push_back({.norm1 = norm(layer / "layer_norm1", spec.width, spec.eps),
+                       .norm2 = norm(layer / "layer_norm2", spec.width, spec.eps),
+                       .qkv = joined_linear(layer / "self_attn", {"q_proj", "k_proj", "v_proj"}, spec.width, spec.width, true),
+                       .out = linear(layer / "self_attn" / "out_proj", spec.width, spec.width),
+                       .up = linear(layer / "mlp" / "fc1", spec.width, spec.intermediate),
+                       .down = linear(layer / "mlp" / "fc2", spec.intermediate, spec.width)});
+  }
+  final_norm_ = norm(w / "final_layer_norm", spec.width, spec.eps);
+}
+
+Tensor ClipTextEncoder::operator()(Ops& o, View ids, int skip, bool final_norm) const {
+  invariant(skip >= 0 && skip < spec_.layers, "{} of {} text layers skipped", skip, spec_.layers);
+  const int64_t n = ids.shape[0], length = ids.shape[1], width = spec_.width;
+
+  // Every row has the same positions 0, 1, 2, ...
+  std::vector<int32_t> places(static_cast<size_t>(n * length));
+  for (size_t i = 0; i < places.size(); i++) places[i] = static_cast<int32_t>(static_cast<int64_t>(i) % length);
+  const Tensor positions = o.upload(DType::i32, ids.shape, std::span<const int32_t>(places));
+  Tensor token = o.gather(*token_embedding_, ids), position = o.gather(*position_embedding_, positions);
+  Tensor x = o.combine({{1, token}, {1, position}});
+  x = o.cast(x, o.compute());
+  o.tap(x, "hidden.0");
+
+  const AttentionArgs attention{
+      .heads = spec_.heads, .scale = 1 / std::sqrt(static_cast<float>(width / spec_.heads)), .causal = true};
+  for (int i = 0; i < spec_.layers - skip; i++) {
+    const Layer& layer = layers_[static_cast<size_t>(i)];
+    Tensor h = o.layer_norm(x, layer.norm1);
+    h = o.linear(h, layer.qkv);
+    h = o.attention(h.slice(2, 0, width), h.slice(2, width, 2 * width), h.slice(2, 2 * width, 3 * width), attention);
+    x = o.linear(h, layer.out, {.residual = x});
+    h = o.layer_norm(x, layer.norm2);
+    h = o.linear(h, layer.up, {.act = spec_.act});
+    x = o.linear(h, layer.down, {.residual = x});
+    o.tap(x, "hidden.{}", i + 1);
+  }
+  return final_norm ? o.layer_norm(x, final_norm_) : std::move(x);
+}
+
+}  // namespace cudream

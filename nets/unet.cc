@@ -1,0 +1,137 @@
+// The UNet: down, middle, up, with skip connections between the levels.
+#include "nets/unet.h"
+
+#include <utility>
+
+#include "core/error.h"
+
+namespace cudream {
+namespace {
+
+int64_t temb_width(const UNetSpec& s) {
+  return 4 * s.channels.front();
+}
+
+}  // namespace
+
+UNet::UNet(const Weights& w, const UNetSpec& spec)
+    : spec_(spec),
+      conv_in_(conv(w / "conv_in", spec.in_channels, spec.channels.front(), 3)),
+      time1_(linear(w / "time_embedding" / "linear_1", spec.channels.front(), temb_width(spec))),
+      time2_(linear(w / "time_embedding" / "linear_2", temb_width(spec), temb_width(spec))),
+      norm_out_(norm(w / "conv_norm_out", spec.channels.front(), spec.eps)),
+      conv_out_(conv(w / "conv_out", spec.channels.front(), spec.out_channels, 3)) {
+  const int64_t temb = temb_width(spec);
+  const int levels = static_cast<int>(spec.channels.size());
+  const auto at = [](const auto& values, int level) { return values[static_cast<size_t>(level)]; };
+  // The channels of every skip connection, in the order they are pushed.
+  std::vector<int64_t> skips{spec.channels.front()};
+  int64_t width = spec.channels.front();
+  for (int i = 0; i < levels; i++) {
+    Level& level = down_.emplace_back();
+    const Weights place = w / "down_blocks" / i;
+    for (int j = 0; j < spec.layers; j++) {
+      level.resnets.emplace_back(place / "resnets" / j, width, at(spec.channels, i), temb, spec.groups, spec.eps);
+      width = at(spec.channels, i);
+      if (const int depth = at(spec.transformer_depth, i); depth > 0)
+        level.attentions.push_back(transformer(place / "attentions" / j, i, depth));
+      skips.push_back(width);
+    }
+    if (i + 1 < levels) {
+      level.resample = conv(place / "downsamplers" / 0 / "conv", width, width, 3);
+      skips.push_back(width);
+    }
+  }
+
+  for (int j = 0; j < 2; j++)
+    mid_.resnets.emplace_back(w / "mid_block" / "resnets" / j, width, width, temb, spec.groups, spec.eps);
+  mid_.attentions.push_back(transformer(w / "mid_block" / "attentions" / 0, levels - 1, spec.mid_depth));
+
+  for (int i = 0; i < levels; i++) {
+    Level& level = up_.emplace_back();
+    const int mirror = levels - 1 - i;  // the down level of the same size
+    const Weights place = w / "up_blocks" / i;
+    for (int j = 0; j <= spec.layers; j++) {
+      level.resnets.emplace_back(place / "resnets" / j, width + skips.back(), at(spec.channels, mirror), temb, spec.groups,
+                                 spec.eps);
+      skips.pop_back();
+      width = at(spec.channels, mirror);
+      if (const int depth = at(spec.transformer_depth, mirror); depth > 0)
+        level.attentions.push_back(transformer(place / "attentions" / j, mirror, depth));
+    }
+    if (i + 1 < levels) level.resample = conv(place / "upsamplers" / 0 / "conv", width, width, 3);
+  }
+}
+
+SpatialTransformer UNet::transformer(const Weights& w, int level, int depth) {
+  const auto i = static_cast<size_t>(level);
+  const size_t first = std::exchange(texts_, texts_ + static_cast<size_t>(depth));
+  return SpatialTransformer(w, spec_.channels[i], spec_.context, spec_.heads[i], depth, spec_.groups, first);
+}
+
+PromptState UNet::read(Ops& o, View context, std::span<const int32_t> key_lengths) const {
+  PromptState prompt;
+  prompt.key_lengths = o.upload(DType::i32, {static_cast<int64_t>(key_lengths.size())}, key_lengths);
+  const auto read_level = [&](const Level& level) {
+    for (const SpatialTransformer& t : level.attentions) t.read(o, context, prompt);
+  };
+  for (const Level& level : down_) read_level(level);
+  read_level(mid_);
+  for (const Level& level : up_) read_level(level);
+  return prompt;
+}
+
+Tensor UNet::embed(Ops& o, View timestep) const {
+  const Tensor wave = o.sinusoid(timestep, spec_.channels.front(), 10000.f, spec_.flip_sin_to_cos, spec_.freq_shift);
+  Tensor h = o.cast(wave, o.compute());
+  h = o.linear(h, time1_, {.act = Act::silu});
+  h = o.linear(h, time2_);
+  o.tap(h, "time_embedding");
+  return o.act(h, Act::silu);  // every residual block begins with it
+}
+
+Tensor UNet::Level::step(Ops& o, size_t j, View x, View temb, const PromptState& prompt) const {
+  Tensor h = resnets[j](o, x, temb);
+  return attentions.empty() ? std::move(h) : attentions[j](o, h, prompt);
+}
+
+Tensor UNet::predict(Ops& o, View x, View timestep, const PromptState& prompt) const {
+  const Tensor temb = embed(o, timestep);
+
+  // Down: what every step makes is kept for the way up, and the last of it goes on.
+  std::vector<Tensor> skips;
+  Tensor h = o.cast(x, o.compute());
+  skips.push_back(o.conv2d(h, conv_in_));
+  o.tap(skips.back(), "conv_in");
+  for (size_t i = 0; i < down_.size(); i++) {
+    const Level& level = down_[i];
+    for (size_t j = 0; j < level.resnets.size(); j++) skips.push_back(level.step(o, j, skips.back(), temb, prompt));
+    if (level.resample) skips.push_back(o.conv2d(skips.back(), *level.resample, {.stride = 2}));
+    o.tap(skips.back(), "down_blocks.{}", i);
+  }
+
+  h = mid_.step(o, 0, skips.back(), temb, prompt);
+  h = mid_.resnets[1](o, h, temb);
+  o.tap(h, "mid_block");
+
+  for (size_t i = 0; i < up_.size(); i++) {
+    const Level& level = up_[i];
+    for (size_t j = 0; j < level.resnets.size(); j++) {
+      h = o.concat(h, skips.back());
+      skips.pop_back();
+      h = level.step(o, j, h, temb, prompt);
+    }
+    if (level.resample) {  // up to the size of the next skip, which need not be twice this one
+      const Shape& next = skips.back().shape();
+      h = o.conv2d(h, *level.resample, {.up_height = next[1], .up_width = next[2]});
+    }
+    o.tap(h, "up_blocks.{}", i);
+  }
+
+  h = o.group_norm(h, norm_out_, {.groups = spec_.groups, .act = Act::silu});
+  o.tap(h, "conv_norm_out");
+  h = o.conv2d(h, conv_out_);
+  return o.cast(h, DType::f32);
+}
+
+}  // namespace cudream

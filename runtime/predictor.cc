@@ -1,0 +1,82 @@
+// One call of the UNet for all branches, then the guided sum and the clean estimate in one combination.
+#include "runtime/predictor.h"
+
+#include <cmath>
+
+namespace cudream {
+namespace {
+
+// Standard deviation over everything but the batch axis, with n-1, as the reference has it.
+double deviation(std::span<const float> values) {
+  double mean = 0, sum = 0;
+  for (const float v : values) mean += v;
+  mean /= static_cast<double>(values.size());
+  for (const float v : values) sum += (v - mean) * (v - mean);
+  return std::sqrt(sum / static_cast<double>(values.size() - 1));
+}
+
+}  // namespace
+
+Predictor::Predictor(Ops& o, const UNet& unet, const TextStates& states, int batch, Guidance guidance, Prediction prediction)
+    : ops_(o), unet_(unet), batch_(batch), tokens_(states.tokens), guidance_(guidance), prediction_(prediction) {
+  // Every picture of the batch reads the same prompts: rows are negative for all, then positive for all.
+  std::vector<float> values;
+  std::vector<int32_t> lengths;
+  const auto row = static_cast<std::ptrdiff_t>(states.tokens * states.width);
+  for (size_t b = 0; b < guidance.branches(); b++)
+    for (int i = 0; i < batch; i++) {
+      const auto from = states.values.begin() + static_cast<std::ptrdiff_t>(b) * row;
+      values.insert(values.end(), from, from + row);
+      lengths.push_back(states.key_lengths[b]);
+    }
+  const Shape shape{static_cast<int64_t>(lengths.size()), states.tokens, states.width};
+  const Tensor exact = o.upload(DType::f32, shape, std::span<const float>(values));
+  const Tensor context = o.cast(exact, o.compute());
+  prompt_ = unet.read(o, context, lengths);
+}
+
+Tensor Predictor::operator()(View x, const Level& level) const {
+  const auto branches = static_cast<int64_t>(guidance_.branches());
+  const float t = static_cast<float>(level.t);
+  const Tensor timestep = ops_.upload(DType::f32, {1}, std::span(&t, 1));
+  const Tensor inputs = ops_.make(DType::f32, x.shape.with(0, branches * batch_));
+  {
+    const Tensor scaled = ops_.combine({{static_cast<float>(level.input_scale()), x}});
+    for (int64_t b = 0; b < branches; b++) ops_.copy(inputs.slice(0, b * batch_, (b + 1) * batch_), scaled);
+  }
+  const Tensor outputs = ops_.make(DType::f32, inputs.shape().with(3, unet_.spec().out_channels));
+  ops_.stage(fmt::format("unet {} {} tokens", inputs.shape().str(), tokens_), outputs,
+             [&] { return unet_.predict(ops_, inputs, timestep, prompt_); });
+  if (observer_ && !ops_.rehearsing()) observer_(outputs);
+
+  const auto [cx, co] = predicted_clean(level, prediction_);
+  const auto f = [](double v) { return static_cast<float>(v); };
+  if (branches == 1) return ops_.combine({{f(cx), x}, {f(co), outputs}});
+  if (guidance_.rescale > 0) {
+    const Tensor guided = rescaled(outputs);
+    return ops_.combine({{f(cx), x}, {f(co), guided}});
+  }
+  const View negative = outputs.slice(0, 0, batch_), positive = outputs.slice(0, batch_, 2 * batch_);
+  return ops_.combine({{f(cx), x}, {f(co * (1 - guidance_.scale)), negative}, {f(co * guidance_.scale), positive}});
+}
+
+// The guided output, brought near the deviation of the positive branch. Its factor depends on the values of each picture,
+// so it is found on the host.
+Tensor Predictor::rescaled(View outputs) const {
+  const std::vector<float> values = ops_.download(outputs);
+  const size_t size = values.size() / 2, one = size / static_cast<size_t>(batch_);
+  std::vector<float> guided(size);
+  for (size_t i = 0; i < size; i++)
+    guided[i] = static_cast<float>(values[i] + guidance_.scale * (static_cast<double>(values[size + i]) - values[i]));
+  for (size_t picture = 0; picture < size; picture += one) {
+    const std::span mine = std::span(guided).subspan(picture, one);
+    const double spread = deviation(mine);
+    const double target = deviation(std::span(values).subspan(size + picture, one));
+    if (spread == 0) continue;
+    const double factor = guidance_.rescale * target / spread + (1 - guidance_.rescale);
+    for (float& v : mine) v = static_cast<float>(v * factor);
+  }
+  return ops_.upload(DType::f32, outputs.shape.with(0, batch_), std::span<const float>(guided));
+}
+
+}  // namespace cudream

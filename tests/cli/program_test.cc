@@ -1,0 +1,221 @@
+// The program with good and bad input: what it writes, what it says, how it exits.
+#include "tests/cli/program.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace cudream {
+namespace {
+
+using testing::EndsWith;
+using testing::HasSubstr;
+using testing::StartsWith;
+
+TEST(Generate, MakesAPictureThatCanBeMadeAgain) {
+  const Program program;
+  const Outcome made = program.run("generate 'a red house' " + kQuick + "-o a.png");
+  ASSERT_EQ(made.status, 0) << made.err;
+  EXPECT_THAT(program.read("a.png"), StartsWith("\x89PNG"));
+  const Outcome again = program.run("generate --from a.png -o b.png");
+  ASSERT_EQ(again.status, 0) << again.err;
+  EXPECT_EQ(program.read("a.png"), program.read("b.png"));
+  const Outcome other = program.run("generate --from a.png --seed 2 -o c.png");
+  ASSERT_EQ(other.status, 0) << other.err;
+  EXPECT_NE(program.read("a.png"), program.read("c.png"));
+}
+
+TEST(Generate, StoresWhatOtherToolsRead) {
+  const Program program;
+  ASSERT_EQ(program.run("generate 'a house' --negative 'clouds, rain' " + kQuick + "-o a.png").status, 0);
+  const Outcome shown = program.run("inspect a.png");
+  EXPECT_EQ(shown.status, 0);
+  EXPECT_THAT(shown.out, StartsWith("a house\nNegative prompt: clouds, rain\nSteps: 2, Sampler: DPM++ 2M, "));
+  EXPECT_THAT(shown.out, HasSubstr("CFG scale: 7, Seed: 1, Size: 64x64, Model: demo"));
+}
+
+TEST(Generate, APromptCannotForgeSettings) {
+  const Program program;
+  const std::string evil = "a\\nSteps: 99, Sampler: Evil, Seed: 7\\n\\033[31mred";
+  ASSERT_EQ(program.run("generate \"$(printf '" + evil + "')\" " + kQuick + "-o a.png").status, 0);
+  const Outcome shown = program.run("inspect a.png");
+  EXPECT_THAT(shown.out, HasSubstr("Steps: 2, Sampler: DPM++ 2M"));
+  EXPECT_EQ(shown.out.find('\033'), std::string::npos);
+}
+
+TEST(Generate, PicturesOfARunAreThoseMadeAlone) {
+  const Program program;
+  ASSERT_EQ(program.run("generate house " + kQuick + "--count 3 -o many/").status, 0);
+  ASSERT_EQ(program.run("generate house " + kQuick + "--count 3 --batch 3 -o batch/").status, 0);
+  ASSERT_EQ(program.run("generate house " + kQuick + "--seed 2 -o alone.png").status, 0);
+  ASSERT_EQ(program.run("generate house " + kQuick + "--seed 2 --threads 1 -o one.png").status, 0);
+  EXPECT_EQ(program.files_in("many"), 3u);
+  EXPECT_EQ(program.read("many/00002-2.png"), program.read("alone.png"));
+  EXPECT_EQ(program.read("batch/00002-2.png"), program.read("alone.png"));
+  EXPECT_EQ(program.read("one.png"), program.read("alone.png"));
+}
+
+TEST(Generate, RandomSeedIsSaidAndStored) {
+  const Program program;
+  const Outcome made = program.run("generate house -m demo --steps 1 --width 64 --height 64 -o a.png");
+  ASSERT_EQ(made.status, 0) << made.err;
+  const size_t at = made.err.find("seed: ");
+  ASSERT_NE(at, std::string::npos) << made.err;
+  const std::string seed = made.err.substr(at + 6, made.err.find('\n', at) - at - 6);
+  EXPECT_THAT(program.run("inspect a.png").out, HasSubstr("Seed: " + seed));
+}
+
+TEST(Generate, ImageToImageKeepsTheImage) {
+  const Program program;
+  ASSERT_EQ(program.run("generate house " + kQuick + "-o a.png").status, 0);
+  const Outcome made = program.run("generate 'a house at night' " + kQuick + "--image a.png --strength 0.5 -o b.png");
+  ASSERT_EQ(made.status, 0) << made.err;
+  EXPECT_THAT(program.run("inspect b.png").out, HasSubstr("Denoising strength: 0.5"));
+  const Outcome other_size = program.run("generate x " + kQuick + "--width 128 --height 64 --image a.png -o c.jpg");
+  EXPECT_EQ(other_size.status, 0) << other_size.err;
+}
+
+TEST(Generate, LongPromptsAreReadWithANotice) {
+  const Program program;
+  std::string words;
+  for (int i = 0; i < 100; i++) words += "house ";
+  const Outcome made = program.run("generate '" + words + "' " + kQuick + "-o a.png");
+  EXPECT_EQ(made.status, 0);
+  EXPECT_THAT(made.err, HasSubstr("100 tokens is read in 2 chunks of 75"));
+}
+
+TEST(Generate, JsonEventsAreOneObjectALine) {
+  const Program program;
+  const Outcome made = program.run("generate house " + kQuick + "--json -o a.png");
+  EXPECT_EQ(made.status, 0);
+  std::istringstream lines(made.out);
+  size_t count = 0;
+  for (std::string line; std::getline(lines, line); count++) EXPECT_TRUE(line.front() == '{' && line.back() == '}') << line;
+  EXPECT_GT(count, 3u);
+}
+
+struct Bad {
+  const char* name;
+  std::string arguments;
+  int status;
+  const char* message;
+};
+
+class BadInput : public testing::TestWithParam<Bad> {};
+
+TEST_P(BadInput, IsOneClearLine) {
+  const Program program;
+  program.write("empty.png", "");
+  program.write("text.png", "hello");
+  program.write("old.png", "mine");
+  program.write("models/pickle.safetensors", std::string("PK\x03\x04") + std::string(600, 'x'));
+  program.write("models/page.safetensors", "<!DOCTYPE html><html>" + std::string(600, 'x'));
+  program.write("models/pointer.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4265146304\n");
+  const Outcome o = program.run(GetParam().arguments);
+  EXPECT_EQ(o.status, GetParam().status) << o.err;
+  EXPECT_THAT(o.err, HasSubstr("error: "));
+  EXPECT_THAT(o.err, HasSubstr(GetParam().message));
+  EXPECT_EQ(program.read("old.png"), "mine");
+  EXPECT_FALSE(program.has("a.png"));
+}
+
+const std::string kDemo = "generate house -m demo --steps 1 -o a.png ";
+
+INSTANTIATE_TEST_SUITE_P(
+    Program, BadInput,
+    testing::Values(
+        Bad{"NoCommand", "", 2, "--help"}, Bad{"UnknownCommand", "paint", 2, "paint"},
+        Bad{"UnknownOption", kDemo + "--widht 64", 2, "--widht"}, Bad{"NotANumber", kDemo + "--steps abc", 2, "--steps"},
+        Bad{"NoSteps", kDemo + "--steps 0", 2, "--steps 0"}, Bad{"NegativeSize", kDemo + "--width -64", 2, "--width -64"},
+        Bad{"OddSize", kDemo + "--width 100", 2, "the nearest is 104"}, Bad{"HugeSize", kDemo + "--width 1000000", 2, "16384"},
+        Bad{"UnknownSampler", kDemo + "--sampler eular", 2, "euler"},
+        Bad{"UnknownSchedule", kDemo + "--schedule karas", 2, "karras"},
+        Bad{"Strength", kDemo + "--image text.png --strength 0", 2, "--strength"},
+        Bad{"UnknownModel", "generate house -m dmeo -o a.png", 8, "demo"},
+        Bad{"NoSuchPath", "generate house -m ./nowhere.safetensors -o a.png", 8, "nowhere.safetensors"},
+        Bad{"Pickle", "generate house -m models/pickle.safetensors -o a.png", 4, "pickle"},
+        Bad{"HtmlPage", "generate house -m models/page.safetensors -o a.png", 3, "HTML"},
+        Bad{"LfsPointer", "generate house -m models/pointer.safetensors -o a.png", 3, "git lfs"},
+        Bad{"NoImage", kDemo + "--image nowhere.png", 8, "nowhere.png"},
+        Bad{"EmptyImage", kDemo + "--image empty.png", 3, "empty.png"},
+        Bad{"NotAnImage", kDemo + "--image text.png", 4, "text.png"},
+        Bad{"Exists", "generate house " + kQuick + "-o old.png", 7, "old.png exists already"},
+        Bad{"NoFolder", "generate house " + kQuick + "-o nowhere/a.png", 8, "nowhere"},
+        Bad{"UnknownSuffix", "generate house " + kQuick + "-o a.gif", 2, ".gif"},
+        Bad{"FromNothing", "generate --from text.png -o a.png", 4, "text.png"},
+        Bad{"UnknownDevice", kDemo + "--device gpu", 2, "--device gpu"},
+        Bad{"Bf16Reference", kDemo + "--device reference --precision bf16", 2, "--precision"},
+        Bad{"UnknownRng", kDemo + "--rng dice", 2, "dice"}, Bad{"ClipSkip", kDemo + "--clip-skip 4", 2, "--clip-skip 4"},
+        Bad{"NoBatchFile", "batch nowhere.txt -o out", 8, "nowhere.txt"}, Bad{"InspectNothing", "inspect nowhere", 8, "nowhere"}),
+    [](const auto& bad) { return std::string(bad.param.name); });
+
+TEST(Batch, GoesOnAfterABadLine) {
+  const Program program;
+  program.write("p.txt", "# a comment\na red house --seed 4\n\na house --widht 64\na boat --steps 3 --negative 'clouds, rain'\n");
+  const Outcome o = program.run("batch p.txt -m demo --steps 1 --width 64 --height 64 --seed 9 -o out");
+  EXPECT_EQ(o.status, 9) << o.err;
+  EXPECT_THAT(o.err, HasSubstr("p.txt line 4: "));
+  EXPECT_THAT(o.err, HasSubstr("--widht"));
+  EXPECT_THAT(o.err, HasSubstr("2 of 3 lines done, 1 failed"));
+  EXPECT_EQ(program.files_in("out"), 2u);
+  EXPECT_THAT(program.run("inspect out/00002-9.png").out, HasSubstr("Negative prompt: clouds, rain\nSteps: 3"));
+}
+
+TEST(Safety, AFullDiskLeavesNothingBehind) {
+  const Program program;
+  const Outcome o = program.run("generate house " + kQuick + "-o a.png", "trap '' XFSZ; ulimit -f 1;");
+  EXPECT_EQ(o.status, 7) << o.err;
+  EXPECT_EQ(program.files_in("."), 0u);
+}
+
+TEST(Safety, AClosedPipeIsAnError) {
+  const Program program;
+  const Outcome o = program.run("generate house " + kQuick + "--json -o a.png", "true; { sleep 0.1;", "; echo $? >status; }");
+  EXPECT_EQ(o.status, 0);
+  const int status = std::system(("cd '" + program.path().string() +
+                                  "'; { '" CUDREAM_BINARY_DIR "/bin/cudream' inspect '" CUDREAM_SOURCE_DIR
+                                  "/models/demo.safetensors' --json; echo $? >piped; } 2>/dev/null | true")
+                                     .c_str());
+  EXPECT_EQ(status, 0);
+}
+
+TEST(Safety, OpensNoSocket) {
+  const Program program;
+  if (std::system("strace -V >/dev/null 2>&1") != 0) GTEST_SKIP() << "strace is not installed";
+  const Outcome o = program.run("generate house " + kQuick + "-o a.png", "strace -f -qq -e trace=network -o net.txt");
+  EXPECT_EQ(o.status, 0) << o.err;
+  EXPECT_EQ(program.read("net.txt"), "");
+}
+
+TEST(Safety, ControlCEndsWithinAStep) {
+  const Program program;
+  const Outcome o = program.run("generate house -m demo --steps 1000 --seed 1 -o a.png", "timeout --preserve-status -s INT 2");
+  EXPECT_EQ(o.status, 130) << o.err;
+  EXPECT_THAT(o.err, HasSubstr("cancelled"));
+  EXPECT_EQ(program.files_in("."), 0u);
+}
+
+TEST(Models, TheFolderIsPrintedAndMade) {
+  const Program program;
+  const Outcome o = program.run("models --path");
+  EXPECT_EQ(o.status, 0);
+  EXPECT_EQ(o.out, program.path().string() + "/.local/share/cudream/models\n");
+  EXPECT_TRUE(program.has(".local/share/cudream/models"));
+  EXPECT_THAT(program.run("models").out, HasSubstr("demo"));
+}
+
+TEST(Doctor, SaysWhatIsThere) {
+  const Program program;
+  const Outcome o = program.run("doctor");
+  EXPECT_EQ(o.status, 0) << o.out;
+  EXPECT_THAT(o.out, HasSubstr("models folder"));
+}
+
+TEST(Help, HasExamplesAndStatuses) {
+  const Program program;
+  EXPECT_THAT(program.run("--help").out, HasSubstr("130  cancelled"));
+  EXPECT_THAT(program.run("generate --help").out, HasSubstr("Examples:"));
+  EXPECT_EQ(program.run("--version").out, "cudream " CUDREAM_VERSION "\n");
+}
+
+}  // namespace
+}  // namespace cudream

@@ -1,0 +1,90 @@
+// The choice of kernels: every layer of real networks gets an entry that exists, a grid that covers it and no more, and the
+// same answer for any number of pictures.
+#include "kernels/cuda/choose.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "core/error.h"
+
+namespace cudream {
+namespace {
+
+bool exists(const std::string& name) {
+  return std::any_of(kernels().begin(), kernels().end(), [&](const Kernel& k) { return k.name == name; });
+}
+
+// All choices for layers of widths and sizes from 1 to those of the largest networks.
+std::vector<Launch> many(DType type, int64_t pictures) {
+  std::vector<Launch> all;
+  for (const int64_t rows : {1, 2, 4, 5, 16, 63, 64, 65, 77, 1024, 4096, 16384, 1048576})
+    for (const int64_t width : {1, 3, 4, 8, 16, 17, 40, 64, 320, 1280, 10240}) {
+      all.push_back(choose_linear(type, rows, width, pictures));
+      all.push_back(choose_geglu(type, rows, 2 * width, pictures));
+      all.push_back(choose_conv(type, rows, width, pictures));
+      all.push_back(choose_attention(type, rows, 8, std::min<int64_t>(width, 512), pictures));
+    }
+  for (const int64_t groups : {1, 8, 32}) all.push_back(choose_group_norm(type, groups, pictures));
+  return all;
+}
+
+TEST(Choose, NamesOnlyEntriesThatExist) {
+  for (const DType type : {DType::f32, DType::f16, DType::bf16}) {
+    for (const Launch& launch : many(type, 2)) EXPECT_TRUE(exists(launch.kernel)) << launch.kernel;
+    EXPECT_TRUE(exists(choose_layer_norm(type, 77).kernel));
+  }
+  for (const char* verb : {"act", "multiply", "lerp", "copy", "combine", "gather", "sinusoid"})
+    EXPECT_TRUE(exists(choose_pointwise(verb, 9).kernel)) << verb;
+}
+
+TEST(Choose, TakesNoAccountOfTheNumberOfPictures) {
+  const std::vector<Launch> one = many(DType::f16, 1), eight = many(DType::f16, 8);
+  for (size_t i = 0; i < one.size(); i++) {
+    EXPECT_EQ(one[i].kernel, eight[i].kernel);
+    EXPECT_EQ(one[i].grid.x, eight[i].grid.x) << one[i].kernel;
+    EXPECT_EQ(one[i].grid.y, eight[i].grid.y) << one[i].kernel;
+    EXPECT_EQ(one[i].block, eight[i].block) << one[i].kernel;
+    EXPECT_EQ(one[i].shared, eight[i].shared) << one[i].kernel;
+    EXPECT_EQ(one[i].grid.z, 1u);
+    EXPECT_EQ(eight[i].grid.z, 8u);
+  }
+}
+
+TEST(Choose, CoversTheLayerAndNoMore) {
+  const Launch whole = choose_linear(DType::f32, 128, 192, 3);
+  EXPECT_EQ(whole.kernel, "linear_tile_f32");
+  EXPECT_EQ(whole.grid.x, 2u);
+  EXPECT_EQ(whole.grid.y, 3u);
+  EXPECT_EQ(choose_linear(DType::f32, 129, 193, 3).grid.x, 3u);
+  EXPECT_EQ(choose_linear(DType::f32, 129, 193, 3).grid.y, 4u);
+  EXPECT_EQ(choose_layer_norm(DType::bf16, 9).grid.x, 3u);
+  EXPECT_EQ(choose_pointwise("copy", 257).grid.x, 2u);
+}
+
+TEST(Choose, PrefersReadingWeightsOnceForFewRows) {
+  EXPECT_EQ(choose_linear(DType::f16, 1, 1280, 2).kernel, "linear_row_f16");
+  EXPECT_EQ(choose_linear(DType::f16, 5, 1280, 2).kernel, "linear_tile_f16");
+}
+
+TEST(Choose, PrefersANarrowTileForFewChannels) {
+  EXPECT_EQ(choose_conv(DType::bf16, 4096, 4, 1).kernel, "conv_narrow_bf16");
+  EXPECT_EQ(choose_conv(DType::bf16, 4096, 320, 1).kernel, "conv_tile_bf16");
+}
+
+TEST(Choose, GivesAttentionTheSharedMemoryOfItsHead) {
+  EXPECT_EQ(choose_attention(DType::f16, 64, 8, 40, 1).shared, 4u * (2 * 16 * 40 + 32 * 36 + 16 * 32));
+  EXPECT_LE(choose_attention(DType::f16, 64, 1, 740, 1).shared, kSharedLimit);
+  try {
+    choose_attention(DType::f16, 64, 1, 741, 1);
+    FAIL() << "chose";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), Code::unsupported);
+    EXPECT_THAT(e.what(), testing::HasSubstr("741 elements"));
+  }
+}
+
+}  // namespace
+}  // namespace cudream

@@ -1,0 +1,152 @@
+// Where models are looked for, and how one is chosen.
+#include "loader/catalog.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "core/error.h"
+#include "tests/loader/facts.h"
+#include "tests/loader/temporary_folder.h"
+
+namespace cudream {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+
+std::string message_of(const auto& action, Code expected) {
+  try {
+    action();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), expected) << e.what();
+    return e.what();
+  }
+  ADD_FAILURE() << "nothing was thrown";
+  return "";
+}
+
+class CatalogTest : public ::testing::Test {
+ protected:
+  CatalogTest() {
+    places_.models = folder_.path() / "home/models";
+    places_.demo = folder_.path() / "share/models";
+    places_.hugging_face = folder_.path() / "hub";
+  }
+  std::vector<std::string> names() const {
+    const Catalog catalog(places_);
+    std::vector<std::string> all;
+    for (const CatalogEntry& e : catalog.list()) all.push_back(std::string(describe(e.origin)) + ": " + e.name);
+    return all;
+  }
+
+  TemporaryFolder folder_;
+  ModelPlaces places_;
+};
+
+TEST_F(CatalogTest, NothingAnywhereIsNotAnError) {
+  EXPECT_THAT(names(), IsEmpty());
+  EXPECT_THAT(message_of([&] { Catalog(places_).choose(""); }, Code::not_found), HasSubstr(places_.models.string()));
+  EXPECT_THAT(message_of([&] { Catalog(places_).find("x"); }, Code::not_found), HasSubstr(places_.models.string()));
+}
+
+TEST_F(CatalogTest, FindsModelsInEveryKindOfPlace) {
+  folder_.write("home/models/mine.safetensors", "12345");
+  folder_.write("home/models/sub/deep.SAFETENSORS", "");
+  folder_.write("home/models/old.ckpt", "");
+  folder_.write("home/models/notes.txt", "");
+  folder_.write("home/models/.hidden.safetensors", "");
+  folder_.write("home/models/pipeline/model_index.json", "{}");
+  folder_.write("home/models/pipeline/unet/diffusion_pytorch_model.safetensors", "123");
+  folder_.write("share/models/demo.safetensors", "");
+  folder_.write("comfy/models/checkpoints/c.safetensors", "");
+  folder_.write("comfy/models/loras/l.safetensors", "");
+  folder_.write("a1111/models/Stable-diffusion/anime/a.safetensors", "");
+  folder_.write("plain/p.safetensors", "");
+  folder_.write("hub/models--org--the-model/snapshots/abc/model_index.json", "{}");
+  folder_.write("hub/models--org--the-model/snapshots/old/model_index.json", "{}");
+  folder_.write("hub/models--org--the-model/refs/main", "abc");
+  folder_.write("hub/models--org--single/snapshots/abc/v1-5.safetensors", "");
+  folder_.write("hub/datasets--org--data/snapshots/abc/x.safetensors", "");
+  places_.options = {folder_.path() / "comfy", folder_.path() / "absent"};
+  places_.environment = {folder_.path() / "plain", folder_.path() / "home/models"};  // the same folder twice
+  places_.web_uis = {folder_.path() / "a1111"};
+  EXPECT_THAT(names(), ElementsAre("models folder: mine", "models folder: old", "models folder: pipeline", "models folder: deep",
+                                   "--models-dir: c", "CUDREAM_MODELS: p", "web interface: a",
+                                   "Hugging Face cache: org/single/v1-5", "Hugging Face cache: org/the-model", "demo: demo"));
+  const Catalog catalog(places_);
+  EXPECT_EQ(catalog.find("mine").bytes, 5u);
+  EXPECT_EQ(catalog.find("pipeline").bytes, 3u);
+  EXPECT_EQ(catalog.find("the-model").path.filename(), "abc");
+  EXPECT_TRUE(catalog.find("org/the-model").folder);
+}
+
+TEST_F(CatalogTest, FindsByWholeNameThenByUniquePart) {
+  folder_.write("home/models/Dream.safetensors", "");
+  folder_.write("home/models/dream-XL.safetensors", "");
+  folder_.write("home/models/other.safetensors", "");
+  const Catalog catalog(places_);
+  EXPECT_EQ(catalog.find("dream").name, "Dream");
+  EXPECT_EQ(catalog.find("Dream.safetensors").name, "Dream");
+  EXPECT_EQ(catalog.find("xl").name, "dream-XL");
+  EXPECT_THAT(message_of([&] { catalog.find("rea"); }, Code::usage),
+              AllOf(HasSubstr("fits 2 models"), HasSubstr("dream-XL.safetensors")));
+  EXPECT_THAT(message_of([&] { catalog.find("dreem"); }, Code::not_found),
+              AllOf(HasSubstr("The nearest: Dream, "), HasSubstr(places_.models.string())));
+  EXPECT_THAT(message_of([&] { catalog.find("../../etc/passwd"); }, Code::not_found), HasSubstr("no model is named"));
+  EXPECT_THAT(message_of([&] { catalog.find(""); }, Code::not_found), HasSubstr("no model is named"));
+  EXPECT_THAT(message_of([&] { catalog.find("x\x1b[2J"); }, Code::not_found), Not(HasSubstr("\x1b")));
+}
+
+TEST_F(CatalogTest, WithoutANameTheOnlyOwnModelIsChosenElseTheDemo) {
+  folder_.write("share/models/demo.safetensors", "");
+  EXPECT_EQ(Catalog(places_).choose("").name, "demo");
+  folder_.write("home/models/mine.safetensors", "");
+  EXPECT_EQ(Catalog(places_).choose("").name, "mine");
+  EXPECT_EQ(Catalog(places_).choose("demo").name, "demo");
+  EXPECT_THAT(message_of([&] { Catalog(places_).choose("gone"); }, Code::not_found), HasSubstr("gone"));
+}
+
+TEST_F(CatalogTest, TheDemoIsNeverTheUsersOwn) {
+  folder_.write("share/models/demo.safetensors", "");
+  places_.options = {places_.demo};
+  EXPECT_THAT(names(), ElementsAre("demo: demo"));
+}
+
+TEST_F(CatalogTest, OfSeveralOnlyWholeModelsCount) {
+  fs::create_directories(places_.models);
+  make_sparse("sd15-merge-f16", places_.models);
+  make_sparse("vae-diffusers-f32", places_.models);
+  make_sparse("lora-kohya-sd15-r32-f16", places_.models);
+  folder_.write("home/models/broken.safetensors", "");
+  EXPECT_EQ(Catalog(places_).choose("").name, "sd15-merge-f16");
+  make_sparse("sd15-inpainting-f32", places_.models);
+  EXPECT_THAT(message_of([&] { Catalog(places_).choose(""); }, Code::usage),
+              AllOf(HasSubstr("there are 2 models; choose one with -m"), HasSubstr("sd15-inpainting"), Not(HasSubstr("vae"))));
+}
+
+TEST(Places, ComeFromTheEnvironment) {
+  const auto set = [](const char* name, const char* value) { value == nullptr ? ::unsetenv(name) : ::setenv(name, value, 1); };
+  for (const char* name : {"XDG_DATA_HOME", "XDG_CACHE_HOME", "HF_HOME", "HF_HUB_CACHE", "CUDREAM_MODELS"}) set(name, nullptr);
+  set("HOME", "/home/u");
+  ModelPlaces places = model_places({"/x"}, "/share");
+  EXPECT_EQ(places.models, "/home/u/.local/share/cudream/models");
+  EXPECT_EQ(places.hugging_face, "/home/u/.cache/huggingface/hub");
+  EXPECT_THAT(places.options, ElementsAre("/x"));
+  EXPECT_THAT(places.environment, IsEmpty());
+  set("XDG_DATA_HOME", "/data");
+  set("CUDREAM_MODELS", "/a::/b:");
+  set("HF_HOME", "/hf");
+  places = model_places({}, "/share");
+  EXPECT_EQ(places.models, "/data/cudream/models");
+  EXPECT_EQ(places.hugging_face, "/hf/hub");
+  EXPECT_THAT(places.environment, ElementsAre("/a", "/b"));
+}
+
+}  // namespace
+}  // namespace cudream

@@ -1,0 +1,181 @@
+// The networks against the reference implementation, block by block, on every device in float.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <filesystem>
+
+#include "core/error.h"
+#include "kernels/open.h"
+#include "loader/model.h"
+#include "nets/clip.h"
+#include "nets/unet.h"
+#include "nets/vae.h"
+
+namespace cudream {
+namespace {
+
+namespace fs = std::filesystem;
+
+fs::path golden() {
+  const char* given = std::getenv("CUDREAM_GOLDEN");
+  return given != nullptr ? fs::path(given) : fs::path(CUDREAM_SOURCE_DIR "/tests/golden");
+}
+
+Shape shape_of(const TensorInfo& t) {
+  Shape s;
+  for (const uint64_t d : t.shape) s.n[static_cast<size_t>(s.rank++)] = static_cast<int64_t>(d);
+  return s;
+}
+
+// [N,C,H,W] -> [N,H,W,C]; other ranks as they are.
+std::vector<float> channels_last(const std::vector<float>& x, const Shape& s) {
+  if (s.rank != 4) return x;
+  std::vector<float> y(x.size());
+  const int64_t pixels = s[2] * s[3];
+  for (int64_t i = 0; i < s.size(); i++) {
+    const int64_t n = i / (s[1] * pixels), c = i / pixels % s[1], p = i % pixels;
+    y[static_cast<size_t>((n * pixels + p) * s[1] + c)] = x[static_cast<size_t>(i)];
+  }
+  return y;
+}
+
+Shape channels_last(const Shape& s) {
+  return s.rank == 4 ? Shape{s[0], s[2], s[3], s[1]} : s;
+}
+
+double relative_error(const std::vector<float>& got, const std::vector<float>& want) {
+  EXPECT_EQ(got.size(), want.size());
+  double difference = 0, norm = 0;
+  for (size_t i = 0; i < want.size() && i < got.size(); i++) {
+    difference += (static_cast<double>(got[i]) - want[i]) * (static_cast<double>(got[i]) - want[i]);
+    norm += static_cast<double>(want[i]) * want[i];
+  }
+  return std::sqrt(difference / norm);
+}
+
+// A device with the golden model on it, and a file of expected values.
+class NetworkTest : public testing::TestWithParam<const char*> {
+ protected:
+  NetworkTest()
+      : model_(open_model(golden() / "models" / "sd1.safetensors")),
+        device_(open_device({.name = GetParam(), .precision = DType::f32, .threads = 2})),
+        ops_(*device_) {}
+
+  // Asks for the weights of one part and fills them.
+  template <typename Net, typename Spec>
+  Net load(const char* part, const Spec& spec) {
+    Net net(store_.root() / part, spec);
+    load_weights(model_, store_, *device_);
+    return net;
+  }
+
+  SafetensorsFile expected(const char* name) const { return SafetensorsFile(golden() / "golden" / "sd1" / name); }
+  std::vector<float> values(const SafetensorsFile& file, const std::string& name) const {
+    const TensorInfo& t = file.at(name);
+    return channels_last(file.floats(t), shape_of(t));
+  }
+  Tensor input(const SafetensorsFile& file, const std::string& name) {
+    const std::vector<float> v = values(file, name);
+    return ops_.upload(DType::f32, channels_last(shape_of(file.at(name))), std::span<const float>(v));
+  }
+
+  // Runs `job` (rehearsed first), comparing every tapped value that `file` has under prefix + name.
+  void compare(const SafetensorsFile& file, const std::string& prefix, double limit, const std::function<void()>& job) {
+    int compared = 0;
+    ops_.set_tap([&](const std::string& name, View x) {
+      if (file.header().find(prefix + name) == nullptr) return;
+      compared++;
+      EXPECT_LE(relative_error(ops_.download(x), values(file, prefix + name)), limit) << name;
+    });
+    const Ops::Plan plan = ops_.rehearse(job);
+    ops_.run(plan, job);
+    EXPECT_GT(compared, 2);
+  }
+
+  void expect_equal(View got, const SafetensorsFile& file, const std::string& name, double limit) {
+    if (ops_.rehearsing()) return;
+    EXPECT_LE(relative_error(ops_.download(got), values(file, name)), limit) << name;
+  }
+
+  Model model_;
+  std::unique_ptr<Device> device_;
+  WeightStore store_;
+  Ops ops_;
+};
+
+// Tolerances: the golden set's own, several times the distance of float32 from float64.
+constexpr double kText = 1e-6, kNetwork = 5e-6;
+
+TEST_P(NetworkTest, ClipTextEncoder) {
+  const auto encoder = load<ClipTextEncoder>("text_encoder", model_.spec().text_encoders.front());
+  const SafetensorsFile file = expected("text.safetensors");
+  const std::vector<std::byte> ids = file.bytes(file.at("text_encoder.ids"));
+  compare(file, "text_encoder.", kText, [&] {
+    const Tensor id = ops_.upload(DType::i32, shape_of(file.at("text_encoder.ids")), ids);
+    const Tensor last = encoder(ops_, id, 0, true);
+    expect_equal(last, file, "text_encoder.last", kText);
+    const Tensor skipped = encoder(ops_, id, 1, true);
+    expect_equal(skipped, file, "text_encoder.skip1", kText);
+  });
+}
+
+TEST_P(NetworkTest, UNet) {
+  const auto unet = load<UNet>("unet", *model_.spec().unet);
+  const SafetensorsFile file = expected("unet.safetensors");
+  const std::vector<int32_t> lengths{77, 77};
+  compare(file, "at.", kNetwork, [&] {
+    const Tensor context = input(file, "context"), sample = input(file, "sample"), timestep = input(file, "timestep");
+    const PromptState prompt = unet.read(ops_, context, lengths);
+    const Tensor out = unet.predict(ops_, sample, timestep, prompt);
+    expect_equal(out, file, "out", kNetwork);
+  });
+}
+
+TEST_P(NetworkTest, AutoencoderEncodes) {
+  const auto vae = load<Autoencoder>("vae", *model_.spec().vae);
+  const SafetensorsFile file = expected("vae.safetensors");
+  compare(file, "at.", kNetwork, [&] {
+    const Tensor image = input(file, "image");
+    const Tensor moments = vae.encode(ops_, image);
+    const Tensor mean = ops_.cast(moments.slice(3, 0, 4), DType::f32),
+                 log_variance = ops_.cast(moments.slice(3, 4, 8), DType::f32);
+    expect_equal(mean, file, "mean", kNetwork);
+    expect_equal(log_variance, file, "logvar", kNetwork);
+    const Tensor latent = input(file, "z");
+    const Tensor decoded = vae.decode(ops_, latent);
+    expect_equal(decoded, file, "decoded", kNetwork);
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(Devices, NetworkTest, testing::Values("reference", "cpu"),
+                         [](const auto& device) { return std::string(device.param); });
+
+// The full-size networks, rehearsed without weights: parameters, calls and memory are what the published ones have.
+TEST(FullSize, Sd15) {
+  WeightStore store;
+  const UNet unet(store.root() / "unet", UNetSpec{});
+  int64_t parameters = 0;
+  for (const WeightRequest& r : store.requests()) parameters += r.weight.shape.size();
+  EXPECT_EQ(parameters, 859520964);
+
+  const auto device = open_device({.name = "reference"});
+  Ops o(*device);
+  const Ops::Plan plan = o.rehearse([&] {
+    const Tensor x = o.make(DType::f32, {2, 64, 64, 4}), t = o.make(DType::f32, {1}), context = o.make(DType::f32, {2, 77, 768});
+    const std::vector<int32_t> lengths{77, 77};
+    const PromptState prompt = unet.read(o, context, lengths);
+    const Tensor out = o.make(DType::f32, {2, 64, 64, 4});
+    o.stage("unet", out, [&] { return unet.predict(o, x, t, prompt); });
+  });
+  const Ops::Stage& stage = plan.stages.at("unet");
+  EXPECT_LE(static_cast<double>(stage.layout.bytes), 1.02 * static_cast<double>(stage.layout.lower_bound));
+  EXPECT_EQ(stage.counts.at("attention").calls, 32);
+  EXPECT_EQ(stage.counts.at("conv2d").calls, 52);
+  // The reference counts 1606.6 GFLOP for two branches, text keys and values included.
+  double flops = 0;
+  for (const auto& [verb, count] : stage.counts) flops += count.flops;
+  EXPECT_NEAR(flops / 1e9, 1606.6, 10);
+}
+
+}  // namespace
+}  // namespace cudream

@@ -1,0 +1,133 @@
+// The shared memory of one block and its shadow.
+#include "tests/vgpu/check/shared_memory.h"
+
+#include <bit>
+#include <cstring>
+
+namespace cudream::vgpu {
+namespace {
+
+// Who made an access, in 11 bits.
+constexpr uint32_t kThread = 1;         // + thread: one thread
+constexpr uint32_t kWarpLanes = 1025;   // + warp: several lanes of one warp read
+constexpr uint32_t kWarpAtomic = 1057;  // + warp: atomics of one warp
+constexpr uint32_t kInFlight = 2045;    // a cp.async
+constexpr uint32_t kAtomics = 2046;     // atomics of several warps
+constexpr uint32_t kSeveral = 2047;     // readers in several warps
+constexpr uint32_t kCodeBits = 11, kCodeMask = (1u << kCodeBits) - 1;
+constexpr uint32_t kNoWarp = ~0u;
+constexpr uint32_t kClockLimit = 1u << 20;
+
+uint32_t entry(uint32_t time, uint32_t code) { return time << kCodeBits | code; }
+uint32_t code_of(uint32_t e) { return e & kCodeMask; }
+uint32_t time_of(uint32_t e) { return e >> kCodeBits; }
+uint32_t warp_of(uint32_t code) {
+  if (code >= kInFlight) return kNoWarp;
+  if (code >= kWarpAtomic) return code - kWarpAtomic;
+  return code >= kWarpLanes ? code - kWarpLanes : (code - kThread) / 32;
+}
+
+}  // namespace
+
+void SharedMemory::begin_launch(uint32_t bytes, uint32_t grain) {
+  bytes_ = bytes;
+  shift_ = static_cast<uint32_t>(std::countr_zero(grain));
+  bytes_storage_.assign(bytes + 16, 0xff);
+  shadow_.assign((bytes >> shift_) + 1, {});
+  clock_ = block_start_ = last_barrier_ = 0;
+}
+
+void SharedMemory::begin_block() {
+  if (clock_ > kClockLimit) {
+    shadow_.assign(shadow_.size(), {});
+    clock_ = 0;
+  }
+  block_start_ = last_barrier_ = ++clock_;
+}
+
+uint32_t SharedMemory::barrier() {
+  if (clock_ > kClockLimit) renumber();
+  return last_barrier_ = ++clock_;
+}
+
+// The clock has run far in one block. All that lies before this barrier is ordered, so one time serves for it.
+void SharedMemory::renumber() {
+  for (Shadow& s : shadow_) {
+    const bool in_flight = code_of(s.write) == kInFlight;
+    s.write = time_of(s.write) < block_start_ ? 0 : entry(1, in_flight ? kInFlight : kThread);
+    s.read = 0;
+  }
+  block_start_ = clock_ = 1;
+}
+
+// Whether an earlier access by someone else is unordered with one by `who` now.
+bool SharedMemory::races(uint32_t e, Accessor who) const {
+  const uint32_t code = code_of(e), time = time_of(e);
+  if (time < block_start_ || code == kThread + who.thread) return false;
+  return time >= (warp_of(code) == who.thread / 32 ? who.warp_time : last_barrier_);
+}
+
+Conflict SharedMemory::read(Accessor who, uint32_t offset, uint32_t n) {
+  const uint32_t me = kThread + who.thread, warp = who.thread / 32;
+  for (uint32_t i = offset >> shift_, end = (offset + n - 1) >> shift_; i <= end; i++) {
+    Shadow& s = shadow_[i];
+    if (time_of(s.write) < block_start_) return Conflict::uninitialised;
+    if (code_of(s.write) == kInFlight) return Conflict::async_in_flight;
+    if (races(s.write, who)) return Conflict::race;
+    uint32_t code = me;
+    if (races(s.read, who)) code = warp_of(code_of(s.read)) == warp ? kWarpLanes + warp : kSeveral;
+    s.read = entry(who.warp_time, code);
+  }
+  return Conflict::none;
+}
+
+Conflict SharedMemory::may_write(const Shadow& s, Accessor who) const {
+  if (time_of(s.write) >= block_start_ && code_of(s.write) == kInFlight) return Conflict::async_in_flight;
+  if (races(s.read, who)) return Conflict::race;
+  return races(s.write, who) ? Conflict::write_write : Conflict::none;
+}
+
+Conflict SharedMemory::write(Accessor who, uint32_t offset, uint32_t n) {
+  Conflict worst = Conflict::none;
+  for (uint32_t i = offset >> shift_, end = (offset + n - 1) >> shift_; i <= end; i++) {
+    const Conflict c = may_write(shadow_[i], who);
+    if (c == Conflict::async_in_flight || c == Conflict::race) return c;
+    if (c == Conflict::write_write) worst = c;
+    shadow_[i].write = entry(who.warp_time, kThread + who.thread);
+  }
+  return worst;
+}
+
+Conflict SharedMemory::atomic(Accessor who, uint32_t offset, uint32_t n) {
+  const uint32_t warp = who.thread / 32;
+  for (uint32_t i = offset >> shift_, end = (offset + n - 1) >> shift_; i <= end; i++) {
+    Shadow& s = shadow_[i];
+    if (time_of(s.write) < block_start_) return Conflict::uninitialised;
+    const uint32_t code = code_of(s.write);
+    const bool other_atomic = code == kAtomics || (code >= kWarpAtomic && code < kWarpAtomic + 32);
+    const Conflict c = may_write(s, who);
+    if (c == Conflict::async_in_flight || c == Conflict::race) return c;
+    if (c == Conflict::write_write && !other_atomic) return Conflict::race;
+    const bool mixed = other_atomic && code != kWarpAtomic + warp && time_of(s.write) >= last_barrier_;
+    s.write = entry(who.warp_time, mixed ? kAtomics : kWarpAtomic + warp);
+  }
+  return Conflict::none;
+}
+
+Conflict SharedMemory::begin_async(Accessor who, uint32_t offset, uint32_t n) {
+  for (uint32_t i = offset >> shift_, end = (offset + n - 1) >> shift_; i <= end; i++) {
+    const Conflict c = may_write(shadow_[i], who);
+    if (c != Conflict::none) return c == Conflict::write_write ? Conflict::race : c;
+    shadow_[i].write = entry(who.warp_time, kInFlight);
+  }
+  std::memset(bytes_storage_.data() + offset, 0xff, n);
+  return Conflict::none;
+}
+
+void SharedMemory::deliver(Accessor who, uint32_t offset, uint32_t n) {
+  for (uint32_t i = offset >> shift_, end = (offset + n - 1) >> shift_; i <= end; i++) {
+    shadow_[i].write = entry(who.warp_time, kThread + who.thread);
+  }
+}
+
+}  // namespace cudream::vgpu

@@ -1,0 +1,56 @@
+// The shared memory of one block, with a shadow that knows who touched what last, and when.
+//
+// Time is a clock that ticks at each warp-wide synchronisation and at each barrier. Two accesses by different threads, at
+// least one a write, race unless a tick that both took part in lies between them: a barrier for threads of different
+// warps, a warp synchronisation for lanes of one warp. What the clock said before the block began counts as never written.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace cudream::vgpu {
+
+enum class Conflict : uint8_t { none, uninitialised, race, write_write, async_in_flight };
+
+// Who accesses: thread of the block (0..1023) and the clock at its warp's last synchronisation.
+struct Accessor {
+  uint32_t thread;
+  uint32_t warp_time;
+};
+
+class SharedMemory {
+ public:
+  // `grain`: bytes per shadow entry, the narrowest shared access of the kernel (1, 2 or 4).
+  void begin_launch(uint32_t bytes, uint32_t grain);
+  // A new block: nothing is written.
+  void begin_block();
+  uint32_t tick() { return ++clock_; }
+  // All threads of the block have met: returns the new time.
+  uint32_t barrier();
+
+  uint32_t bytes() const { return bytes_; }
+  uint8_t* data() { return bytes_storage_.data(); }
+
+  Conflict read(Accessor who, uint32_t offset, uint32_t n);
+  // write_write is only a fault if the values differ; the caller knows them.
+  Conflict write(Accessor who, uint32_t offset, uint32_t n);
+  Conflict atomic(Accessor who, uint32_t offset, uint32_t n);
+  // A cp.async was issued: until `deliver`, nobody may touch the bytes.
+  Conflict begin_async(Accessor who, uint32_t offset, uint32_t n);
+  void deliver(Accessor who, uint32_t offset, uint32_t n);
+
+ private:
+  struct Shadow {
+    uint32_t write = 0, read = 0;  // (time << 11 | code); 0: never
+  };
+  bool races(uint32_t entry, Accessor who) const;
+  Conflict may_write(const Shadow& s, Accessor who) const;
+  void renumber();
+
+  std::vector<uint8_t> bytes_storage_;
+  std::vector<Shadow> shadow_;
+  uint32_t bytes_ = 0, shift_ = 2;
+  uint32_t clock_ = 0, block_start_ = 0, last_barrier_ = 0;
+};
+
+}  // namespace cudream::vgpu

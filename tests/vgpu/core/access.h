@@ -1,0 +1,34 @@
+// Memory accesses of a warp: addresses to checked host pointers, with traffic counted.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "tests/vgpu/core/warp.h"
+
+namespace cudream::vgpu {
+
+enum class Access : uint8_t { read, write, atomic };
+
+struct Pointers {
+  std::array<uint8_t*, kLanes> lane;
+  uint32_t write_conflicts = 0;  // lanes whose write is a race unless it stores what is there already
+};
+
+// Checks the access of `bytes` at [reg + imm] by each lane of the mask: bounds, alignment, never written, races. Throws Fault.
+void resolve(Warp& w, const Inst& inst, uint32_t reg, int64_t offset, uint32_t bytes, Access access, Pointers& out);
+
+// The addresses alone.
+void gather_addresses(Warp& w, const Inst& inst, uint32_t reg, int64_t offset, std::array<uint64_t, kLanes>& out);
+
+// One lane's global access; the host pointer.
+uint8_t* global_pointer(Warp& w, const Inst& inst, uint32_t lane, uint64_t address, uint32_t bytes, Access access);
+// Bounds and alignment of a shared access; the offset.
+uint32_t check_shared(Warp& w, const Inst& inst, uint32_t lane, uint64_t offset, uint32_t bytes);
+// Throws for what the shadow of shared memory found.
+void report(Warp& w, const Inst& inst, uint32_t lane, Conflict conflict, uint64_t offset);
+
+// Takes the state space among the modifiers of a load, store or atomic; generic where none is named.
+Space take_space(class Decoding& d);
+
+}  // namespace cudream::vgpu
