@@ -49,6 +49,7 @@ int run(Options options) {
     golden.job.model = job.model;
     job = golden.job;
     checks.schedule = golden.schedule;
+    checks.skip_positive_only = true;
     production.batch = production.count = golden.batch;
   }
   std::optional<FileDraws> draws;

@@ -2,7 +2,9 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
+#include <iterator>
 #include <new>
 
 #include "cli/commands.h"
@@ -40,6 +42,7 @@ int run(int argc, char** argv) {
   CLI::App app("Pictures with Stable Diffusion models.", "cudream");
   app.set_version_flag("--version", "cudream " CUDREAM_VERSION);
   app.require_subcommand(1);
+  app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   app.footer(kFooter);
 
   struct Entry {
@@ -60,6 +63,9 @@ int run(int argc, char** argv) {
     command->callback([&chosen, body = entry.add(*command)] { chosen = body; });
   }
 
+  const auto is_asked = [&](const Entry& entry) { return std::string_view(entry.name) == argv[1]; };
+  if (argc > 1 && argv[1][0] != '-' && std::none_of(std::begin(kTable), std::end(kTable), is_asked))
+    throw fail(Code::usage, "no command \"{}\"; see `cudream --help`", printable(argv[1]));
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

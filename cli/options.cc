@@ -15,7 +15,9 @@ DeviceOptions HostOptions::device_options() const {
 }
 
 void add_models_dir_option(CLI::App& app, HostOptions& host) {
-  app.add_option("--models-dir", host.models_dirs, "Also look for models in this folder (repeatable)")->type_name("FOLDER");
+  app.add_option("--models-dir", host.models_dirs, "Also look for models in this folder (repeatable)")
+      ->type_name("FOLDER")
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
 }
 
 void add_host_options(CLI::App& app, HostOptions& host) {

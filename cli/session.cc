@@ -4,6 +4,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "core/error.h"
 #include "core/file.h"
@@ -95,10 +96,12 @@ Session::Session(const HostOptions& host, const std::string& model_name, const s
   engine_ = std::make_unique<Engine>(open_device(host.device_options()));
   const DeviceInfo& device = engine_->device().info();
   log(LogLevel::info, "device: {} ({}, {})", device.kind, device.description, name_of(device.compute));
-  progress.start("load", 100);
+  progress.start("load", 100, "%");
+  int percent = 0;
   engine_->load(model, [&](int64_t done, int64_t total) {
     if (stop_requested) throw fail(Code::cancelled, "cancelled");
-    progress.step(static_cast<int>(total == 0 ? 100 : 100 * done / total));
+    const int now = static_cast<int>(total == 0 ? 100 : 100 * done / total);
+    if (std::exchange(percent, now) != now) progress.step(now);
   });
   progress.done();
 }

@@ -6,20 +6,14 @@
 include(Embed)
 
 set(CUDREAM_CUDA_ARCHITECTURES 80 86 89 90 100 120 CACHE STRING "GPU architectures to make machine code for; PTX is always there")
-set(CUDREAM_NVCC "" CACHE FILEPATH "The CUDA compiler; empty: nvcc on PATH; OFF: build without CUDA")
+find_program(CUDREAM_NVCC nvcc HINTS /usr/local/cuda/bin DOC "The CUDA compiler; OFF: build without CUDA")
 
-if(CUDREAM_NVCC STREQUAL "")
-  find_program(CUDREAM_NVCC_FOUND nvcc HINTS /usr/local/cuda/bin)
-  set(cudream_nvcc "${CUDREAM_NVCC_FOUND}")
-else()
-  set(cudream_nvcc "${CUDREAM_NVCC}")
-endif()
 set(CUDREAM_NVCC_VERSION 0)
-if(cudream_nvcc)
-  execute_process(COMMAND "${cudream_nvcc}" --version OUTPUT_VARIABLE nvcc_says COMMAND_ERROR_IS_FATAL ANY)
+if(CUDREAM_NVCC)
+  execute_process(COMMAND "${CUDREAM_NVCC}" --version OUTPUT_VARIABLE nvcc_says COMMAND_ERROR_IS_FATAL ANY)
   string(REGEX MATCH "release ([0-9]+)\\.([0-9]+)" release "${nvcc_says}")
   math(EXPR CUDREAM_NVCC_VERSION "${CMAKE_MATCH_1} * 1000 + ${CMAKE_MATCH_2} * 10")
-  message(STATUS "CUDA kernels: ${cudream_nvcc}, ${release}, for ${CUDREAM_CUDA_ARCHITECTURES}")
+  message(STATUS "CUDA kernels: ${CUDREAM_NVCC}, ${release}, for ${CUDREAM_CUDA_ARCHITECTURES}")
 else()
   message(STATUS "CUDA kernels: no nvcc, none are built")
 endif()
@@ -27,7 +21,7 @@ endif()
 function(fatbins target)
   set(symbols "")
   set(entries "")
-  if(cudream_nvcc)
+  if(CUDREAM_NVCC)
     set(codes compute_80)
     foreach(architecture ${CUDREAM_CUDA_ARCHITECTURES})
       list(APPEND codes sm_${architecture})
@@ -41,7 +35,7 @@ function(fatbins target)
       set(fatbin "${CMAKE_CURRENT_BINARY_DIR}/${name}.fatbin")
       add_custom_command(
         OUTPUT "${fatbin}"
-        COMMAND "${cudream_nvcc}" -std=c++20 -O3 -lineinfo -I "${PROJECT_SOURCE_DIR}" -fatbin --compress-mode=none
+        COMMAND "${CUDREAM_NVCC}" -std=c++20 -O3 -lineinfo -I "${PROJECT_SOURCE_DIR}" -fatbin --compress-mode=none
                 -gencode "arch=compute_80,code=[${codes}]" -Xptxas -warn-spills,-Werror -MD -MF "${fatbin}.d" -MT "${fatbin}"
                 -o "${fatbin}" "${CMAKE_CURRENT_SOURCE_DIR}/${source}"
         DEPENDS "${source}"

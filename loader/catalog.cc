@@ -94,7 +94,7 @@ class Scanner {
   static fs::path snapshot_of(const fs::path& repository) {
     const std::vector<fs::path> all = children(repository / "snapshots");
     if (is_file(repository / "refs/main")) {
-      const fs::path named = repository / "snapshots" / fs::path(read_text(repository / "refs/main", 1000)).filename();
+      fs::path named = repository / "snapshots" / fs::path(read_text(repository / "refs/main", 1000)).filename();
       if (is_folder(named)) return named;
     }
     return all.empty() ? fs::path() : all.back();

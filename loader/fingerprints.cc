@@ -69,7 +69,7 @@ uint64_t lora_context(const Tensors& tensors) {
 
 // Which UNet a LoRA without a readable cross attention is for: only the finest level of SD 1.x and 2.x has attention.
 std::string lora_family(const Tensors& tensors) {
-  const std::string by_width = family_of_context(lora_context(tensors));
+  std::string by_width = family_of_context(lora_context(tensors));
   if (by_width != "unknown") return by_width;
   for (const std::string_view name : {"down_blocks_0_attentions", "down_blocks.0.attentions", "input_blocks_1_1", "unet:"})
     if (tensors.containing(name)) return "sd1";

@@ -166,10 +166,11 @@ void add_configs(Configs& to, std::string_view json, const std::string& origin) 
     if (const auto config = all.object(component)) to.emplace(component, config->dump());
 }
 
-ModelFiles find_model_files(const fs::path& path) {
+ModelFiles find_model_files(const fs::path& path) try {
   const fs::file_status status = fs::status(path);
   if (!fs::exists(status)) throw fail(Code::not_found, "there is no file or folder {}", path.string());
-  if (!fs::is_directory(status)) return single_file(path);
+  if (fs::is_regular_file(status)) return single_file(path);
+  if (!fs::is_directory(status)) throw fail(Code::bad_file, "{} is neither a file nor a folder", path.string());
   const Folder folder(path);
   ModelFiles found = pipeline(folder, path);
   if (found.weights.empty()) {
@@ -177,11 +178,14 @@ ModelFiles find_model_files(const fs::path& path) {
     read_component_config(found, folder, path / "config.json");
   }
   if (found.weights.empty())
-    throw fail(Code::not_found,
-               "{} holds no model: expected sub-folders such as unet/diffusion_pytorch_model.safetensors. For a single file, "
-               "name the file.",
-               path.string());
+    throw fail(
+        Code::not_found,
+        "{} holds no model: expected sub-folders such as unet/diffusion_pytorch_model.safetensors. For a single file, name "
+        "the file.",
+        path.string());
   return found;
+} catch (const fs::filesystem_error& e) {
+  throw fail(Code::io, "cannot read {}: {}", e.path1().empty() ? path.string() : e.path1().string(), e.code().message());
 }
 
 }  // namespace cudream

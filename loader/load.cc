@@ -138,20 +138,22 @@ void transpose(std::span<std::byte> to, std::span<const std::byte> from, uint64_
     for (uint64_t c = 0; c < columns; c++) std::copy_n(&from[(r * columns + c) * width], width, &to[(c * rows + r) * width]);
 }
 
-class Streamer {
- public:
-  explicit Streamer(const Model& model) : model_(model) {}
+// Bytes that a job reads.
+uint64_t stored_bytes(const Model& model, const Job& job) {
+  uint64_t sum = 0;
+  for (const Source& s : job.parts) sum += model.names().stored(s).bytes / s.pieces;
+  return sum;
+}
 
-  uint64_t stored_bytes(const Job& job) const {
-    uint64_t sum = 0;
-    for (const Source& s : job.parts) sum += bytes_of(s);
-    return sum;
-  }
+// Brings the parts of a weight together in memory.
+class Reader {
+ public:
+  explicit Reader(const Model& model) : model_(model) {}
 
   // The whole joined weight, valid until the next call.
   std::span<const std::byte> read(const Job& job) {
     uint64_t size = 0;
-    for (const Source& s : job.parts) size += bytes_of(s) * (job.type ? 1 : 4) / (job.type ? 1 : width_of(s));
+    for (const Source& s : job.parts) size += job.type ? bytes_of(s) : bytes_of(s) / width_of(s) * sizeof(float);
     whole_.resize(std::max(whole_.size(), size));
     std::span<std::byte> rest = std::span(whole_).first(size);
     for (const Source& s : job.parts) rest = rest.subspan(read_part(s, job.type.has_value(), rest));
@@ -210,12 +212,12 @@ void load_weights(const Model& model, WeightStore& store, Device& device, const 
   std::stable_sort(jobs.begin(), jobs.end(), [](const Job& a, const Job& b) {
     return std::pair(a.parts.front().file, a.offset) < std::pair(b.parts.front().file, b.offset);
   });
-  Streamer streamer(model);
   uint64_t done = 0, total = 0;
-  for (const Job& job : jobs) total += streamer.stored_bytes(job);
+  for (const Job& job : jobs) total += stored_bytes(model, job);
+  Reader reader(model);
   for (const Job& job : jobs) {
-    store.fill(job.request, device, job.type.value_or(DType::f32), streamer.read(job));
-    done += streamer.stored_bytes(job);
+    store.fill(job.request, device, job.type.value_or(DType::f32), reader.read(job));
+    done += stored_bytes(model, job);
     if (progress) progress(static_cast<int64_t>(done), static_cast<int64_t>(total));
   }
 }

@@ -130,6 +130,7 @@ struct Prefix {
 };
 constexpr Prefix kPrefixes[] = {
     {"model.diffusion_model.", "unet"},
+    {"diffusion_model.", "unet"},
     {"first_stage_model.", "vae"},
     {"cond_stage_model.transformer.", "text_encoder"},
     {"cond_stage_model.model.", "text_encoder"},

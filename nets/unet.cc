@@ -129,7 +129,6 @@ Tensor UNet::predict(Ops& o, View x, View timestep, const PromptState& prompt) c
   }
 
   h = o.group_norm(h, norm_out_, {.groups = spec_.groups, .act = Act::silu});
-  o.tap(h, "conv_norm_out");
   h = o.conv2d(h, conv_out_);
   return o.cast(h, DType::f32);
 }

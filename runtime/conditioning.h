@@ -30,8 +30,8 @@ struct TextStates {
   }
 };
 
-// Runs the encoder once over the chunks of all branches. clip_skip 1 reads the last layer, 2 the last but one; the final
-// LayerNorm is applied either way.
-TextStates encode_text(Ops&, const ClipTextEncoder&, const PromptChunks&, int clip_skip);
+// Runs the encoder over the chunks of every branch. clip_skips, one a branch: 1 reads the last layer, 2 the last but one;
+// the final LayerNorm is applied either way.
+TextStates encode_text(Ops&, const ClipTextEncoder&, const PromptChunks&, std::span<const int> clip_skips);
 
 }  // namespace cudream

@@ -59,10 +59,10 @@ Painting::Painting(Ops& o, const Networks& nets, const Tokenizer& tokenizer, con
   const int factor = nets.spec.vae->factor();
   latent_ = {batch, job.height / factor, job.width / factor, nets.spec.vae->latent_channels};
   if (!job.image.empty()) {
-    schedule_ = tail(std::move(schedule_), job.strength);
     Image picture = over_white(read_image(job.image));
     if (picture.width != job.width || picture.height != job.height) picture = resize(picture, job.width, job.height);
     image_ = to_floats(picture, Layout::hwc, Range::minus_one_one);
+    schedule_ = tail(std::move(schedule_), job.strength);
   }
   if (checks.draws == nullptr) draws_ = std::make_unique<SeededDraws>(job.rng, job.seed, batch);
 }
@@ -103,19 +103,27 @@ TextStates Painting::read_prompts() {
   tell("text");
   if (real() && hooks_.on_notice)
     for (const std::string& notice : prompts_.notices) hooks_.on_notice(notice);
-  TextStates states = encode_text(ops_, nets_.text_encoder, prompts_, job_.clip_skip);
-  if (checks_.trace == nullptr || !real()) return states;
+  std::vector<int> skips(prompts_.branches.size(), job_.clip_skip);
+  if (checks_.skip_positive_only && skips.size() == 2) skips.front() = 1;
+  TextStates states = encode_text(ops_, nets_.text_encoder, prompts_, skips);
+  if (checks_.trace != nullptr && real()) trace_text(states);
+  return states;
+}
+
+// Ids once a prompt; states once a picture, as the reference repeats them.
+void Painting::trace_text(const TextStates& states) const {
   for (size_t b = 0; b < prompts_.branches.size(); b++) {
     const bool negative = b + 1 < prompts_.branches.size();
     std::vector<int32_t> ids;
     for (const Chunk& c : prompts_.branches[b]) ids.insert(ids.end(), c.ids.begin(), c.ids.end());
-    const uint64_t chunk_count = prompts_.branches[b].size(), positions = Tokenizer::kPositions;
-    checks_.trace->add(negative ? "ids.tokenizer.negative" : "ids.tokenizer.prompt", {chunk_count, positions},
-                       std::span<const int32_t>(ids));
+    const uint64_t count = prompts_.branches[b].size(), positions = Tokenizer::kPositions;
+    checks_.trace->add(negative ? "ids.tokenizer.negative" : "ids.tokenizer.prompt", {count, positions}, std::span<const int32_t>(ids));
+    std::vector<float> repeated;
+    for (int i = 0; i < batch_; i++) repeated.insert(repeated.end(), states.branch(b).begin(), states.branch(b).end());
     checks_.trace->add(negative ? "negative_prompt_embeds" : "prompt_embeds",
-                       {1, chunk_count * positions, static_cast<uint64_t>(states.width)}, states.branch(b));
+                       {static_cast<uint64_t>(batch_), count * positions, static_cast<uint64_t>(states.width)},
+                       std::span<const float>(repeated));
   }
-  return states;
 }
 
 Tensor Painting::encode_image() {

@@ -34,6 +34,7 @@ struct RunHooks {
 struct RunChecks {
   Draws* draws = nullptr;
   std::optional<ScheduleConfig> schedule;
+  bool skip_positive_only = false;  // the reference leaves text layers out for the prompt, not for the negative one
   Trace* trace = nullptr;
 };
 
@@ -60,6 +61,7 @@ class Painting {
   void stop_if_cancelled() const;
   std::vector<float> draw();  // one draw of latents, as [batch,h,w,C]
   TextStates read_prompts();
+  void trace_text(const TextStates& states) const;
   Tensor encode_image();  // the input picture as a latent, scaled; [batch,h,w,C]
   Tensor start();
   Tensor denoise(const TextStates& states, Tensor x);

@@ -215,6 +215,11 @@ Schedule make_schedule(const ScheduleConfig& config) {
                "zero terminal SNR with a network that predicts noise: from pure noise it can tell nothing about "
                "the picture; the model's prediction type must be v_prediction or sample");
   }
+  if (schedule.steps.front().from.alpha == 0 && config.sampler == Sampler::pndm) {
+    throw fail(Code::usage,
+               "this sampler cannot start from pure noise, where this model's schedule (zero terminal SNR) begins: use "
+               "ddim or euler");
+  }
   schedule.timesteps = call_timesteps(config, schedule);
   for (const Step& step : schedule.steps) schedule.sigmas.push_back(step.from.sigma / step.from.alpha);
   schedule.sigmas.push_back(schedule.steps.back().to.sigma / schedule.steps.back().to.alpha);

@@ -23,23 +23,23 @@ struct Level {
 };
 
 // Each stands for a family: `eta`, `order` and the flags of ScheduleConfig say which member. With eta 1 euler is Euler
-// ancestral, dpm2 is DPM2 ancestral, and dpm_multistep is DPM++ 2M SDE.
+// ancestral, dpm2 is DPM2 ancestral, and dpm_multistep is DPM++ 2M SDE. Those from euler on are variance exploding.
 enum class Sampler {
   ddim,
   ddpm,
   pndm,
   lcm,
-  tcd,  // variance preserving
+  tcd,
   dpm_multistep,
   dpm_singlestep,
   unipc,
-  deis,  // variance preserving
+  deis,
   euler,
   heun,
   lms,
   dpm2,
   dpmpp_2s,
-  dpmpp_sde,  // variance exploding
+  dpmpp_sde,
 };
 bool variance_preserving(Sampler sampler);
 

@@ -51,6 +51,20 @@ void append_utf8(std::string& text, int32_t code_point) {
   text.append(reinterpret_cast<const char*>(buffer.data()), static_cast<size_t>(count));
 }
 
+std::string utf8_of(std::string text) {
+  for (size_t at = 0; at < text.size();) {
+    int32_t point = 0;
+    const auto taken = utf8proc_iterate(bytes_of(text) + at, static_cast<utf8proc_ssize_t>(text.size() - at), &point);
+    if (taken <= 0) {
+      std::string out;
+      for (const char c : text) append_utf8(out, static_cast<unsigned char>(c));
+      return out;
+    }
+    at += static_cast<size_t>(taken);
+  }
+  return text;
+}
+
 bool is_space(int32_t c) {
   return (c >= 0x09 && c <= 0x0D) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) ||
          c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;

@@ -1,4 +1,4 @@
-// The few facts about Unicode that prompts need. Any bytes are accepted: what is not UTF-8 reads as U+FFFD, byte by byte.
+// The few facts about Unicode that prompts and texts of pictures need. Any bytes are accepted: what is not UTF-8 reads as U+FFFD, byte by byte.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +15,10 @@ struct CodePoint {
 CodePoint code_point_at(std::string_view text, size_t at);      // `at` is inside the text
 CodePoint code_point_before(std::string_view text, size_t at);  // `at` is not 0
 void append_utf8(std::string& text, int32_t code_point);
+
+// The text as it is when it is UTF-8, else taken for Latin-1. PNG's tEXt is Latin-1 by the specification and EXIF has an ASCII
+// kind, but some programs put UTF-8 into both. Ours write ASCII there and nothing else.
+std::string utf8_of(std::string text);
 
 bool is_space(int32_t code_point);   // the White_Space property
 bool is_letter(int32_t code_point);  // general category L

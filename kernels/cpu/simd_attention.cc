@@ -15,6 +15,7 @@ struct Fma {
   using Packed = float;  // what is broadcast: kPack elements along the axis that is summed over
   using Vector = Floats;
   static constexpr int64_t kPack = 1;
+  static constexpr float kOne = 1;
   static Vector broadcast(Packed x) { return splat(x); }
   static Floats multiply_add(Floats c, Vector a, Vector b) { return c + a * b; }
   static Vector pack_weights(const Floats* p) { return p[0]; }
@@ -28,6 +29,7 @@ struct Dot {
   using Packed = uint32_t;
   using Vector = Words;
   static constexpr int64_t kPack = 2;
+  static constexpr uint16_t kOne = 0x3f80;
   static Vector broadcast(Packed x) { return x - Words{}; }
   static Floats multiply_add(Floats c, Vector a, Vector b) {
     return (Floats)_mm512_dpbf16_ps((__m512)c, (__m512bh)a, (__m512bh)b);
@@ -44,10 +46,10 @@ struct Lanewise : Sum {
   using Vector = typename Sum::Vector;
   static constexpr int64_t kPack = Sum::kPack;
   static constexpr int kGroups = 3;
-  static constexpr int64_t kBlock = 128, kStep = 8;
+  static constexpr int64_t kBlock = 64, kStep = 16, kChannels = kUnroll;
 
   static int64_t steps(int64_t size) { return ceil_div(size, kPack); }  // of the sum over a head
-  static int64_t width(int64_t size) { return rounded_up(size, kUnroll); }
+  static int64_t width(int64_t size) { return rounded_up(size + 1, kUnroll); }
   static int64_t query_vectors(int64_t size) { return steps(size); }
   template <int G>
   static constexpr int64_t score_at(int64_t key, int g) {
@@ -78,6 +80,7 @@ struct Lanewise : Sum {
       __builtin_memcpy(key + t * steps(size) * kPack, k_row, static_cast<size_t>(size) * sizeof(Raw));
       Raw* to = value + t / kPack * width(size) * kPack + t % kPack;
       for (int64_t d = 0; d < size; d++) to[d * kPack] = v_row[d];
+      to[size * kPack] = Sum::kOne;
     }
   }
 
@@ -91,50 +94,56 @@ struct Lanewise : Sum {
         lanes[((d / kPack * G + r / kLanes) * kLanes + r % kLanes) * kPack + d % kPack] = q[r * stride + d];
   }
 
+  // Of kStep keys from `key` of the block that begins at `from`.
   template <int G>
-  static void scores(Rows<Lanewise, G>& s, const void* all_keys, int64_t from, int64_t count, int64_t size) {
+  static void begin_scores(Rows<Lanewise, G>& s, int64_t block, const void* all_keys, int64_t from, int64_t key, int64_t size) {
     const int64_t n = steps(size);
-    const auto* keys = static_cast<const Packed*>(all_keys) + from * n;
-    for (int64_t k = 0; k < count; k += kUnroll, keys += kUnroll * n) {
+    for (int64_t k = key; k < key + kStep; k += kUnroll) {
+      const auto* keys = static_cast<const Packed*>(all_keys) + (from + k) * n;
       Floats c[kUnroll][G] = {};
       for (int64_t p = 0; p < n; p++) {
 #pragma GCC unroll 8
         for (int64_t i = 0; i < kUnroll; i++) {
-          const Vector key = Sum::broadcast(keys[i * n + p]);
+          const Vector value = Sum::broadcast(keys[i * n + p]);
 #pragma GCC unroll 4
-          for (int g = 0; g < G; g++) c[i][g] = Sum::multiply_add(c[i][g], s.query[p * G + g], key);
+          for (int g = 0; g < G; g++) c[i][g] = Sum::multiply_add(c[i][g], s.query[p * G + g], value);
         }
       }
 #pragma GCC unroll 8
       for (int64_t i = 0; i < kUnroll; i++)
 #pragma GCC unroll 4
-        for (int g = 0; g < G; g++) s.score[score_at<G>(k + i, g)] = c[i][g];
+        for (int g = 0; g < G; g++) s.score[block][score_at<G>(k + i, g)] = c[i][g];
     }
   }
 
   template <int G>
-  static void accumulate(Rows<Lanewise, G>& s, const void* all_values, int64_t from, int64_t count, int64_t width) {
-    const auto* values = static_cast<const Packed*>(all_values) + from / kPack * width;
-    for (int64_t d = 0; d < width; d += kUnroll) {
-      Floats c[kUnroll][G];
+  static void end_scores(Rows<Lanewise, G>&, int64_t, int64_t) {}
+
+  // Adds `count` keys from `from` on to the results of kChannels channels.
+  template <int G>
+  static void begin_results(Rows<Lanewise, G>& s, int64_t block, const void* all_values, int64_t from, int64_t count,
+                            int64_t channel, int64_t width) {
+    const auto* values = static_cast<const Packed*>(all_values) + from / kPack * width + channel;
+    Floats c[kUnroll][G];
 #pragma GCC unroll 8
-      for (int64_t i = 0; i < kUnroll; i++)
+    for (int64_t i = 0; i < kUnroll; i++)
 #pragma GCC unroll 4
-        for (int g = 0; g < G; g++) c[i][g] = s.result[result_at(d + i, g, width)];
-      for (int64_t k = 0; k < count / kPack; k++) {
+      for (int g = 0; g < G; g++) c[i][g] = s.result[result_at(channel + i, g, width)];
+    for (int64_t k = 0; k < count / kPack; k++) {
 #pragma GCC unroll 8
-        for (int64_t i = 0; i < kUnroll; i++) {
-          const Vector value = Sum::broadcast(values[k * width + d + i]);
+      for (int64_t i = 0; i < kUnroll; i++) {
+        const Vector value = Sum::broadcast(values[k * width + i]);
 #pragma GCC unroll 4
-          for (int g = 0; g < G; g++) c[i][g] = Sum::multiply_add(c[i][g], s.weight[weight_at<G>(k, g)], value);
-        }
+        for (int g = 0; g < G; g++) c[i][g] = Sum::multiply_add(c[i][g], s.weight[block][weight_at<G>(k, g)], value);
       }
-#pragma GCC unroll 8
-      for (int64_t i = 0; i < kUnroll; i++)
-#pragma GCC unroll 4
-        for (int g = 0; g < G; g++) s.result[result_at(d + i, g, width)] = c[i][g];
     }
+#pragma GCC unroll 8
+    for (int64_t i = 0; i < kUnroll; i++)
+#pragma GCC unroll 4
+      for (int g = 0; g < G; g++) s.result[result_at(channel + i, g, width)] = c[i][g];
   }
+  template <int G>
+  static void end_results(Rows<Lanewise, G>&, int64_t, int64_t) {}
 };
 
 }  // namespace

@@ -9,6 +9,7 @@ namespace cudream::CUDREAM_ISA {
 namespace {
 
 constexpr int64_t kTileVectors = 16;  // of 64 bytes in a tile
+constexpr uint16_t kOne = 0x3f80;     // bf16
 
 // The compiler's own intrinsics do not tell it that memory is read and written.
 template <int tile>
@@ -34,10 +35,10 @@ struct Tiles {
   using Vector = Words;
   static constexpr int64_t kPack = 2;
   static constexpr int kGroups = 2;
-  static constexpr int64_t kBlock = 128, kStep = 32;
+  static constexpr int64_t kBlock = 64, kStep = 32, kChannels = 32;
 
   static int64_t chunks(int64_t size) { return ceil_div(size, 32); }
-  static int64_t width(int64_t size) { return rounded_up(size, 16); }
+  static int64_t width(int64_t size) { return rounded_up(size + 1, 16); }
   static int64_t query_vectors(int64_t size) { return chunks(size) * kTileVectors; }
   template <int G>
   static constexpr int64_t score_at(int64_t key, int g) {
@@ -78,6 +79,7 @@ struct Tiles {
                          static_cast<size_t>(size - d < 32 ? size - d : 32) * sizeof(Raw));
       Raw* to = value + t / 32 * columns * 32 + t % 32;
       for (int64_t d = 0; d < size; d++) to[d * 32] = v_row[d];
+      to[size * 32] = kOne;
     }
   }
 
@@ -94,64 +96,76 @@ struct Tiles {
     }
   }
 
-  // Two tiles of keys and G of rows at a time; kStep is two tiles.
+  // Of kStep keys, two tiles, from `key` of the block that begins at `from`.
   template <int G>
-  static void scores(Rows<Tiles, G>& s, const void* all_keys, int64_t from, int64_t count, int64_t size) {
+  static void begin_scores(Rows<Tiles, G>& s, int64_t, const void* all_keys, int64_t from, int64_t key, int64_t size) {
     const int64_t n = chunks(size);
-    const auto* keys = static_cast<const Raw*>(all_keys) + from / 16 * n * 512;
-    for (int64_t k = 0; k < count; k += 32, keys += 2 * n * 512) {
-      tile_zero<0>();
-      tile_zero<1>();
-      if (G == 2) tile_zero<2>(), tile_zero<3>();
-      for (int64_t c = 0; c < n; c++) {
-        tile_load<4>(keys + c * 512);
-        tile_load<5>(keys + (n + c) * 512);
-        tile_load<6>(s.query + c * kTileVectors);
-        tile_multiply_add<0, 4, 6>();
-        tile_multiply_add<1, 5, 6>();
-        if (G == 2) {
-          tile_load<7>(s.query + (n + c) * kTileVectors);
-          tile_multiply_add<2, 4, 7>();
-          tile_multiply_add<3, 5, 7>();
-        }
-      }
-      tile_store<0>(s.score + score_at<G>(k, 0));
-      tile_store<1>(s.score + score_at<G>(k + 16, 0));
+    const auto* keys = static_cast<const Raw*>(all_keys) + (from + key) / 16 * n * 512;
+    tile_zero<0>();
+    tile_zero<1>();
+    if (G == 2) tile_zero<2>(), tile_zero<3>();
+    for (int64_t c = 0; c < n; c++) {
+      tile_load<4>(keys + c * 512);
+      tile_load<5>(keys + (n + c) * 512);
+      tile_load<6>(s.query + c * kTileVectors);
+      tile_multiply_add<0, 4, 6>();
+      tile_multiply_add<1, 5, 6>();
       if (G == 2) {
-        tile_store<2>(s.score + score_at<G>(k, 1));
-        tile_store<3>(s.score + score_at<G>(k + 16, 1));
+        tile_load<7>(s.query + (n + c) * kTileVectors);
+        tile_multiply_add<2, 4, 7>();
+        tile_multiply_add<3, 5, 7>();
       }
     }
   }
 
-  // D (1 or 2) tiles of channels from `channel` on, G of rows.
+  template <int G>
+  static void end_scores(Rows<Tiles, G>& s, int64_t block, int64_t key) {
+    tile_store<0>(s.score[block] + score_at<G>(key, 0));
+    tile_store<1>(s.score[block] + score_at<G>(key + 16, 0));
+    if (G == 2) {
+      tile_store<2>(s.score[block] + score_at<G>(key, 1));
+      tile_store<3>(s.score[block] + score_at<G>(key + 16, 1));
+    }
+  }
+
+  // D (1 or 2) tiles of channels from `channel` on.
   template <int G, int D>
-  static void accumulate_channels(Rows<Tiles, G>& s, const Raw* values, int64_t channel, int64_t count, int64_t width) {
+  static void begin_tiles(Rows<Tiles, G>& s, const Vector* weight, const Raw* values, int64_t channel, int64_t count,
+                          int64_t width) {
     tile_load<0>(s.result + result_at(channel, 0, width));
     if (D == 2) tile_load<1>(s.result + result_at(channel + 16, 0, width));
     if (G == 2) tile_load<2>(s.result + result_at(channel, G - 1, width));
     if (G == 2 && D == 2) tile_load<3>(s.result + result_at(channel + 16, G - 1, width));
     for (int64_t k = 0; k < count; k += 32) {
       const Raw* v = values + k * width + channel * 32;
-      tile_load<6>(s.weight + weight_at<G>(k / 2, 0));
+      tile_load<6>(weight + weight_at<G>(k / 2, 0));
       tile_load<4>(v);
       tile_multiply_add<0, 4, 6>();
       if (D == 2) tile_load<5>(v + 512), tile_multiply_add<1, 5, 6>();
-      if (G == 2) tile_load<7>(s.weight + weight_at<G>(k / 2, G - 1)), tile_multiply_add<2, 4, 7>();
+      if (G == 2) tile_load<7>(weight + weight_at<G>(k / 2, G - 1)), tile_multiply_add<2, 4, 7>();
       if (G == 2 && D == 2) tile_multiply_add<3, 5, 7>();
     }
-    tile_store<0>(s.result + result_at(channel, 0, width));
-    if (D == 2) tile_store<1>(s.result + result_at(channel + 16, 0, width));
-    if (G == 2) tile_store<2>(s.result + result_at(channel, G - 1, width));
-    if (G == 2 && D == 2) tile_store<3>(s.result + result_at(channel + 16, G - 1, width));
+  }
+
+  // Adds `count` keys from `from` on to the results of kChannels channels, or of the 16 that are left.
+  template <int G>
+  static void begin_results(Rows<Tiles, G>& s, int64_t block, const void* all_values, int64_t from, int64_t count,
+                            int64_t channel, int64_t width) {
+    const auto* values = static_cast<const Raw*>(all_values) + from * width;
+    if (channel + 32 <= width) {
+      begin_tiles<G, 2>(s, s.weight[block], values, channel, count, width);
+    } else {
+      begin_tiles<G, 1>(s, s.weight[block], values, channel, count, width);
+    }
   }
 
   template <int G>
-  static void accumulate(Rows<Tiles, G>& s, const void* all_values, int64_t from, int64_t count, int64_t width) {
-    const auto* values = static_cast<const Raw*>(all_values) + from * width;
-    int64_t channel = 0;
-    for (; channel + 32 <= width; channel += 32) accumulate_channels<G, 2>(s, values, channel, count, width);
-    if (channel < width) accumulate_channels<G, 1>(s, values, channel, count, width);
+  static void end_results(Rows<Tiles, G>& s, int64_t channel, int64_t width) {
+    tile_store<0>(s.result + result_at(channel, 0, width));
+    if (G == 2) tile_store<2>(s.result + result_at(channel, G - 1, width));
+    if (channel + 32 > width) return;
+    tile_store<1>(s.result + result_at(channel + 16, 0, width));
+    if (G == 2) tile_store<3>(s.result + result_at(channel + 16, G - 1, width));
   }
 };
 

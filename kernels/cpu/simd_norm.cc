@@ -70,18 +70,21 @@ void layer_norm(Out out, In x, const float* gain, const float* bias, float eps, 
     const auto count = static_cast<float>(channels);
     Floats sum{};
     for_lanes(channels, [&](int64_t c, int64_t lanes) { sum += load<From>(p + c, lanes); });
+    // The mean is rounded to float; what that leaves, `rest`, is the mean of the differences from it.
     const float mean = sum_of(sum) / count;
-    Floats square{};
+    Floats differences{}, squares{};
     for_lanes(channels, [&](int64_t c, int64_t lanes) {
       Floats d = load<From>(p + c, lanes) - mean;
       for (int64_t i = lanes; i < kLanes; i++) d[i] = 0;
-      square += d * d;
+      differences += d;
+      squares += d * d;
     });
-    const float scale = 1.0f / __builtin_sqrtf(sum_of(square) / count + eps);
+    const float rest = sum_of(differences) / count;
+    const float scale = 1.0f / __builtin_sqrtf(sum_of(squares) / count - rest * rest + eps);
     with_type(out.type, [&](auto to) {
       auto* o = elements(to, out);
       for_lanes(channels, [&](int64_t c, int64_t lanes) {
-        const Floats d = (load<From>(p + c, lanes) - mean) * scale;
+        const Floats d = (load<From>(p + c, lanes) - mean - rest) * scale;
         store<decltype(to)>(o + c, d * load<F32>(gain + c, lanes) + load<F32>(bias + c, lanes), lanes);
       });
     });

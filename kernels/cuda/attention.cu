@@ -19,8 +19,8 @@ constexpr int kRowsPerWarp = 4;
 constexpr int kRows = kWarps * kRowsPerWarp;
 constexpr int kThreads = kWarps * kWarp;
 constexpr int kBlocks = 4;           // on a multiprocessor at once, so that the compiler gives a thread the registers it needs
-constexpr int kKeys = kWarp;       // one lane each
-constexpr int kChunk = 32;         // elements of the head per tile of k
+constexpr int kKeys = kWarp;         // one lane each
+constexpr int kChunk = 32;           // elements of the head per tile of k
 constexpr int kKeyRow = kChunk + 4;  // keeps rows 16-byte aligned and 8 lanes in different banks
 
 __device__ inline float dot(const float4& a, const float4& b, float sum) {
@@ -41,10 +41,10 @@ template <typename T>
 __device__ void attention(const AttentionParams& p) {
   extern __shared__ __align__(16) float shared[];
   const int width = (p.size + 3) / 4 * 4;
-  float* queries = shared;                    // [kRows][width], scaled, zeros behind the head
-  float* outputs = queries + kRows * width;   // [kRows][width]
-  float* tile = outputs + kRows * width;      // [kKeys][kKeyRow]
-  float* weights = tile + kKeys * kKeyRow;    // [kRows][kKeys]
+  float* queries = shared;                   // [kRows][width], scaled, zeros behind the head
+  float* outputs = queries + kRows * width;  // [kRows][width]
+  float* tile = outputs + kRows * width;     // [kKeys][kKeyRow]
+  float* weights = tile + kKeys * kKeyRow;   // [kRows][kKeys]
 
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, head = blockIdx.y, picture = blockIdx.z;
   const int first = blockIdx.x * kRows + warp * kRowsPerWarp;  // this warp's first query
@@ -136,8 +136,12 @@ __device__ void attention(const AttentionParams& p) {
 }  // namespace
 
 extern "C" {
-__global__ void __launch_bounds__(kThreads, kBlocks) attention_f32(const __grid_constant__ AttentionParams p) { attention<float>(p); }
-__global__ void __launch_bounds__(kThreads, kBlocks) attention_f16(const __grid_constant__ AttentionParams p) { attention<__half>(p); }
+__global__ void __launch_bounds__(kThreads, kBlocks) attention_f32(const __grid_constant__ AttentionParams p) {
+  attention<float>(p);
+}
+__global__ void __launch_bounds__(kThreads, kBlocks) attention_f16(const __grid_constant__ AttentionParams p) {
+  attention<__half>(p);
+}
 __global__ void __launch_bounds__(kThreads, kBlocks) attention_bf16(const __grid_constant__ AttentionParams p) {
   attention<__nv_bfloat16>(p);
 }

@@ -62,11 +62,21 @@ __device__ void conv(const ConvParams& p) {
 }  // namespace
 
 extern "C" {
-__global__ void __launch_bounds__(kTileThreads) conv_tile_f32(const __grid_constant__ ConvParams p) { conv<float, 64>(p); }
-__global__ void __launch_bounds__(kTileThreads) conv_tile_f16(const __grid_constant__ ConvParams p) { conv<__half, 64>(p); }
-__global__ void __launch_bounds__(kTileThreads) conv_tile_bf16(const __grid_constant__ ConvParams p) { conv<__nv_bfloat16, 64>(p); }
-__global__ void __launch_bounds__(kTileThreads) conv_narrow_f32(const __grid_constant__ ConvParams p) { conv<float, 16>(p); }
-__global__ void __launch_bounds__(kTileThreads) conv_narrow_f16(const __grid_constant__ ConvParams p) { conv<__half, 16>(p); }
+__global__ void __launch_bounds__(kTileThreads) conv_tile_f32(const __grid_constant__ ConvParams p) {
+  conv<float, 64>(p);
+}
+__global__ void __launch_bounds__(kTileThreads) conv_tile_f16(const __grid_constant__ ConvParams p) {
+  conv<__half, 64>(p);
+}
+__global__ void __launch_bounds__(kTileThreads) conv_tile_bf16(const __grid_constant__ ConvParams p) {
+  conv<__nv_bfloat16, 64>(p);
+}
+__global__ void __launch_bounds__(kTileThreads) conv_narrow_f32(const __grid_constant__ ConvParams p) {
+  conv<float, 16>(p);
+}
+__global__ void __launch_bounds__(kTileThreads) conv_narrow_f16(const __grid_constant__ ConvParams p) {
+  conv<__half, 16>(p);
+}
 __global__ void __launch_bounds__(kTileThreads) conv_narrow_bf16(const __grid_constant__ ConvParams p) {
   conv<__nv_bfloat16, 16>(p);
 }

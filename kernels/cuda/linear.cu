@@ -50,7 +50,8 @@ __device__ void geglu_tile(const LinearParams& p) {
     const int row = blockIdx.x * kTileRows + i / kPairs, col = blockIdx.y * kPairs + i % kPairs;
     if (row >= p.rows || col >= half) continue;
     const float* pair = &sums[i / kPairs * Tile<kCols>::kStride + i % kPairs * 2];
-    const float value = pair[0] + (bias != nullptr ? bias[col] : 0.f), gate = pair[1] + (bias != nullptr ? bias[half + col] : 0.f);
+    const float value = pair[0] + (bias != nullptr ? bias[col] : 0.f),
+                gate = pair[1] + (bias != nullptr ? bias[half + col] : 0.f);
     static_cast<T*>(p.out)[(static_cast<int64_t>(blockIdx.z) * p.rows + row) * half + col] = from_float<T>(value * gelu(gate));
   }
 }
@@ -71,18 +72,30 @@ __device__ void linear_row(const LinearParams& p) {
 }  // namespace
 
 extern "C" {
-__global__ void __launch_bounds__(kTileThreads) linear_tile_f32(const __grid_constant__ LinearParams p) { linear_tile<float>(p); }
-__global__ void __launch_bounds__(kTileThreads) linear_tile_f16(const __grid_constant__ LinearParams p) { linear_tile<__half>(p); }
+__global__ void __launch_bounds__(kTileThreads) linear_tile_f32(const __grid_constant__ LinearParams p) {
+  linear_tile<float>(p);
+}
+__global__ void __launch_bounds__(kTileThreads) linear_tile_f16(const __grid_constant__ LinearParams p) {
+  linear_tile<__half>(p);
+}
 __global__ void __launch_bounds__(kTileThreads) linear_tile_bf16(const __grid_constant__ LinearParams p) {
   linear_tile<__nv_bfloat16>(p);
 }
-__global__ void __launch_bounds__(kTileThreads) geglu_tile_f32(const __grid_constant__ LinearParams p) { geglu_tile<float>(p); }
-__global__ void __launch_bounds__(kTileThreads) geglu_tile_f16(const __grid_constant__ LinearParams p) { geglu_tile<__half>(p); }
+__global__ void __launch_bounds__(kTileThreads) geglu_tile_f32(const __grid_constant__ LinearParams p) {
+  geglu_tile<float>(p);
+}
+__global__ void __launch_bounds__(kTileThreads) geglu_tile_f16(const __grid_constant__ LinearParams p) {
+  geglu_tile<__half>(p);
+}
 __global__ void __launch_bounds__(kTileThreads) geglu_tile_bf16(const __grid_constant__ LinearParams p) {
   geglu_tile<__nv_bfloat16>(p);
 }
-__global__ void __launch_bounds__(kTileThreads) linear_row_f32(const __grid_constant__ LinearParams p) { linear_row<float>(p); }
-__global__ void __launch_bounds__(kTileThreads) linear_row_f16(const __grid_constant__ LinearParams p) { linear_row<__half>(p); }
+__global__ void __launch_bounds__(kTileThreads) linear_row_f32(const __grid_constant__ LinearParams p) {
+  linear_row<float>(p);
+}
+__global__ void __launch_bounds__(kTileThreads) linear_row_f16(const __grid_constant__ LinearParams p) {
+  linear_row<__half>(p);
+}
 __global__ void __launch_bounds__(kTileThreads) linear_row_bf16(const __grid_constant__ LinearParams p) {
   linear_row<__nv_bfloat16>(p);
 }

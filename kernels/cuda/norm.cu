@@ -1,9 +1,10 @@
 // GroupNorm ("Group Normalization", Wu and He 2018) with an activation behind it, and LayerNorm (Ba et al. 2016).
 //
 // group_norm: a block of 256 threads takes one group of one picture, grid (groups, 1, N), and reads it three times: for the
-// mean, for the squared distances from it (so that a large mean costs no digits), and to normalize. The second and third
-// reading mostly come from the caches. A group is [pixels, channels / groups]; each thread steps through it by a fixed
-// number of elements, which is a fixed number of pixels and channels: the loop divides nothing.
+// mean, for the distances from it and their squares, and to normalize. A mean far from zero, whose float is not exact, costs no
+// digits: the mean distance is what it lacks. The second and third reading mostly come from the caches. A group is
+// [pixels, channels / groups]; each thread steps through it by a fixed number of elements, which is a fixed number of pixels
+// and channels: the loop divides nothing.
 //
 // layer_norm: a warp takes one row, 4 rows a block, in the same three passes.
 //
@@ -35,6 +36,11 @@ struct GroupWalk {
   }
 };
 
+// 1 / sqrt(variance + eps), from the mean square of distances whose own mean is `rest`.
+__device__ inline float scale_of(float square, float rest, float eps) {
+  return 1 / sqrtf(fmaxf(square - rest * rest, 0.f) + eps);
+}
+
 template <typename T>
 __device__ void group_norm(const NormParams& p) {
   __shared__ float shared[kGroupThreads / kWarp];
@@ -45,20 +51,23 @@ __device__ void group_norm(const NormParams& p) {
   const float count = static_cast<float>(p.pixels) * static_cast<float>(each);
 
   float sum = 0;
-  for (GroupWalk at(each); at.pixel < p.pixels; at.step()) sum += to_float(x[static_cast<int64_t>(at.pixel) * p.channels + at.channel]);
+  for (GroupWalk at(each); at.pixel < p.pixels; at.step())
+    sum += to_float(x[static_cast<int64_t>(at.pixel) * p.channels + at.channel]);
   const float mean = block_sum<kGroupThreads>(sum, shared) / count;
 
-  float squares = 0;
+  float distances = 0, squares = 0;
   for (GroupWalk at(each); at.pixel < p.pixels; at.step()) {
     const float distance = to_float(x[static_cast<int64_t>(at.pixel) * p.channels + at.channel]) - mean;
+    distances += distance;
     squares = fmaf(distance, distance, squares);
   }
-  const float scale = 1 / sqrtf(block_sum<kGroupThreads>(squares, shared) / count + p.eps);
+  const float rest = block_sum<kGroupThreads>(distances, shared) / count;
+  const float scale = scale_of(block_sum<kGroupThreads>(squares, shared) / count, rest, p.eps);
 
   for (GroupWalk at(each); at.pixel < p.pixels; at.step()) {
     const int64_t i = static_cast<int64_t>(at.pixel) * p.channels + at.channel;
     const int channel = channel0 + at.channel;
-    out[i] = from_float<T>(activate((to_float(x[i]) - mean) * scale * p.gain[channel] + p.bias[channel], p.act));
+    out[i] = from_float<T>(activate((to_float(x[i]) - mean - rest) * scale * p.gain[channel] + p.bias[channel], p.act));
   }
 }
 
@@ -73,26 +82,37 @@ __device__ void layer_norm(const NormParams& p) {
   for (int c = lane; c < p.channels; c += kWarp) sum += to_float(x[c]);
   const float mean = warp_sum(sum) / p.channels;
 
-  float squares = 0;
+  float distances = 0, squares = 0;
   for (int c = lane; c < p.channels; c += kWarp) {
     const float distance = to_float(x[c]) - mean;
+    distances += distance;
     squares = fmaf(distance, distance, squares);
   }
-  const float scale = 1 / sqrtf(warp_sum(squares) / p.channels + p.eps);
+  const float rest = warp_sum(distances) / p.channels;
+  const float scale = scale_of(warp_sum(squares) / p.channels, rest, p.eps);
 
-  for (int c = lane; c < p.channels; c += kWarp) out[c] = from_float<T>((to_float(x[c]) - mean) * scale * p.gain[c] + p.bias[c]);
+  for (int c = lane; c < p.channels; c += kWarp)
+    out[c] = from_float<T>((to_float(x[c]) - mean - rest) * scale * p.gain[c] + p.bias[c]);
 }
 
 }  // namespace
 
 extern "C" {
-__global__ void __launch_bounds__(kGroupThreads) group_norm_f32(const __grid_constant__ NormParams p) { group_norm<float>(p); }
-__global__ void __launch_bounds__(kGroupThreads) group_norm_f16(const __grid_constant__ NormParams p) { group_norm<__half>(p); }
+__global__ void __launch_bounds__(kGroupThreads) group_norm_f32(const __grid_constant__ NormParams p) {
+  group_norm<float>(p);
+}
+__global__ void __launch_bounds__(kGroupThreads) group_norm_f16(const __grid_constant__ NormParams p) {
+  group_norm<__half>(p);
+}
 __global__ void __launch_bounds__(kGroupThreads) group_norm_bf16(const __grid_constant__ NormParams p) {
   group_norm<__nv_bfloat16>(p);
 }
-__global__ void __launch_bounds__(kRowThreads) layer_norm_f32(const __grid_constant__ NormParams p) { layer_norm<float>(p); }
-__global__ void __launch_bounds__(kRowThreads) layer_norm_f16(const __grid_constant__ NormParams p) { layer_norm<__half>(p); }
+__global__ void __launch_bounds__(kRowThreads) layer_norm_f32(const __grid_constant__ NormParams p) {
+  layer_norm<float>(p);
+}
+__global__ void __launch_bounds__(kRowThreads) layer_norm_f16(const __grid_constant__ NormParams p) {
+  layer_norm<__half>(p);
+}
 __global__ void __launch_bounds__(kRowThreads) layer_norm_bf16(const __grid_constant__ NormParams p) {
   layer_norm<__nv_bfloat16>(p);
 }

@@ -2,7 +2,8 @@
 //
 // A thread makes one element, 256 a block, grid over all elements. Memory is the whole cost, so one entry serves every type:
 // the branch on it is the same in all threads. Where operands may be strided, the host has joined the axes that lie behind one
-// another in all of them (a dense verb has one axis and divides nothing). Prepacking is `copy` too: a cast along permuted strides.
+// another in all of them (a dense verb has one axis and divides nothing). Prepacking is `copy` too: a cast along permuted
+// strides.
 #include "kernels/cuda/value.cuh"
 
 namespace cudream {
@@ -10,7 +11,9 @@ namespace {
 
 constexpr int kThreads = 256;
 
-__device__ inline int element() { return static_cast<int>(blockIdx.x * kThreads + threadIdx.x); }
+__device__ inline int element() {
+  return static_cast<int>(blockIdx.x * kThreads + threadIdx.x);
+}
 
 // Coordinates of element i, in row-major order.
 struct Place {
@@ -34,7 +37,9 @@ struct Place {
   }
 };
 
-__device__ inline float get(const Operand& x, const Place& place) { return load(x.data, x.type, place.in(x)); }
+__device__ inline float get(const Operand& x, const Place& place) {
+  return load(x.data, x.type, place.in(x));
+}
 __device__ inline void set(const Operand& out, const Place& place, float value) {
   store(out.data, out.type, place.in(out), value);
 }

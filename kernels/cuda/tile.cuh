@@ -23,7 +23,9 @@ constexpr int kLoadStep = kTileThreads / kTileDepth;
 constexpr int kRowLoads = kTileRows / kLoadStep;
 
 // `source` gives A: seek(k) chooses a column of the depth, at(i) reads it in row 64 blockIdx.x + load_row(i).
-__device__ inline int load_row(int i) { return threadIdx.x / kTileDepth + i * kLoadStep; }
+__device__ inline int load_row(int i) {
+  return threadIdx.x / kTileDepth + i * kLoadStep;
+}
 
 // The sums of one tile, left in shared memory for all threads to read: row r, column c at [r * kStride + c].
 template <int kCols>
@@ -38,7 +40,7 @@ struct Tile {
   template <typename T, typename Source>
   __device__ static const float* multiply(Source source, const T* w, int depth, int outs) {
     __shared__ __align__(16) float shared[kSums > kOperands ? kSums : kOperands];
-    float* a = shared;                                   // [kTileDepth][kTileRows + kPad]
+    float* a = shared;                                    // [kTileDepth][kTileRows + kPad]
     float* b = shared + kTileDepth * (kTileRows + kPad);  // [kTileDepth][kStride]
     const int column = threadIdx.x % kTileDepth, row = threadIdx.x / kTileDepth;
     const int patch_row = threadIdx.x / (kCols / kPatchCols) * kPatchRows;

@@ -8,18 +8,30 @@
 
 namespace cudream {
 
-__device__ inline float to_float(float x) { return x; }
-__device__ inline float to_float(__half x) { return __half2float(x); }
-__device__ inline float to_float(__nv_bfloat16 x) { return __bfloat162float(x); }
+__device__ inline float to_float(float x) {
+  return x;
+}
+__device__ inline float to_float(__half x) {
+  return __half2float(x);
+}
+__device__ inline float to_float(__nv_bfloat16 x) {
+  return __bfloat162float(x);
+}
 
 template <typename T>
 __device__ T from_float(float x);
 template <>
-__device__ inline float from_float(float x) { return x; }
+__device__ inline float from_float(float x) {
+  return x;
+}
 template <>
-__device__ inline __half from_float(float x) { return __float2half_rn(x); }
+__device__ inline __half from_float(float x) {
+  return __float2half_rn(x);
+}
 template <>
-__device__ inline __nv_bfloat16 from_float(float x) { return __float2bfloat16_rn(x); }
+__device__ inline __nv_bfloat16 from_float(float x) {
+  return __float2bfloat16_rn(x);
+}
 
 // The 8-bit formats of "FP8 Formats for Deep Learning" (Micikevicius et al. 2022, section 3), by bits: E5M2 is the upper half
 // of a binary16; E4M3, moved to binary16's places, is short of 8 in the exponent, and its one NaN is S.1111.111.
@@ -55,7 +67,9 @@ __device__ inline void store(void* data, DType type, int64_t i, float value) {
   }
 }
 
-__device__ inline float gelu(float x) { return 0.5f * x * (1 + erff(x * 0.70710678118654752f)); }
+__device__ inline float gelu(float x) {
+  return 0.5f * x * (1 + erff(x * 0.70710678118654752f));
+}
 
 __device__ inline float activate(float x, Act act) {
   switch (act) {

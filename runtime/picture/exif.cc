@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <optional>
 
+#include "runtime/unicode.h"
+
 namespace cudream {
 namespace {
 
@@ -52,12 +54,6 @@ class Tiff {
   bool big_;
 };
 
-void append_utf8(std::string& text, int32_t point) {
-  utf8proc_uint8_t bytes[4];
-  const auto length = utf8proc_encode_char(point, bytes);
-  text.append(reinterpret_cast<const char*>(bytes), static_cast<size_t>(length));
-}
-
 constexpr int32_t kReplacement = 0xfffd;  // for what is no character
 
 std::string from_utf16(Bytes bytes, bool big) {
@@ -92,7 +88,7 @@ std::string user_comment(Bytes value, bool big_block) {
     const std::string comment = from_utf16(text, utf16_is_big(text, big_block));
     return comment.substr(0, comment.find('\0'));
   }
-  if (charset == kAscii || charset == kUndeclared) return std::string(text.begin(), std::find(text.begin(), text.end(), 0));
+  if (charset == kAscii || charset == kUndeclared) return utf8_of({text.begin(), std::find(text.begin(), text.end(), 0)});
   return {};
 }
 

@@ -14,6 +14,7 @@
 #include "runtime/picture/codecs.h"
 #include "runtime/picture/exif.h"
 #include "runtime/picture/guard.h"
+#include "runtime/unicode.h"
 
 namespace cudream {
 namespace {
@@ -205,7 +206,7 @@ Metadata jpeg_metadata(Bytes bytes, std::string_view name) {
   Metadata metadata;
   metadata.parameters = read_exif(reader.segment(kExifMarker, kExifName)).comment;
   const Bytes job = reader.segment(JPEG_COM, job_prefix());
-  metadata.job.assign(job.begin(), job.end());
+  metadata.job = utf8_of({job.begin(), job.end()});
   return metadata;
 }
 

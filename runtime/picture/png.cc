@@ -1,6 +1,5 @@
 // PNG by libpng: decoding, encoding and the text chunks. (PNG specification, third edition; libpng manual 1.6.)
 #include <png.h>
-#include <utf8proc.h>
 #include <zlib.h>
 
 #include <algorithm>
@@ -10,6 +9,7 @@
 #include "core/error.h"
 #include "runtime/picture/codecs.h"
 #include "runtime/picture/guard.h"
+#include "runtime/unicode.h"
 
 namespace cudream {
 namespace {
@@ -105,33 +105,6 @@ void ask_for_8_bit_colour(png_structp png, png_infop info) {
 
 bool is_ascii(std::string_view text) {
   return std::all_of(text.begin(), text.end(), [](char c) { return static_cast<signed char>(c) >= 0; });
-}
-
-bool is_utf8(std::string_view text) {
-  utf8proc_int32_t point = 0;
-  while (!text.empty()) {
-    const auto length = utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
-                                         static_cast<utf8proc_ssize_t>(text.size()), &point);
-    if (length <= 0) return false;
-    text.remove_prefix(static_cast<size_t>(length));
-  }
-  return true;
-}
-
-// tEXt is Latin-1 by the specification, but some programs put UTF-8 there. Ours writes ASCII there and nothing else.
-std::string utf8_of(std::string_view text) {
-  if (is_utf8(text)) return std::string(text);
-  std::string out;
-  for (const char c : text) {
-    const auto u = static_cast<unsigned char>(c);
-    if (u < 0x80) {
-      out += c;
-    } else {
-      out += static_cast<char>(0xc0 | (u >> 6));
-      out += static_cast<char>(0x80 | (u & 0x3f));
-    }
-  }
-  return out;
 }
 
 png_text text_chunk(const char* keyword, const std::string& text) {

@@ -65,10 +65,18 @@ class GoldenRun : public testing::TestWithParam<std::tuple<std::string, std::str
                                                               {"final_image", limits.image}};
     int compared = 0;
     for (const auto& [tensor, limit] : checked) {
-      if (want.header().find(tensor) == nullptr) continue;
+      // Without guidance the negative prompt is not read, though the reference records it.
+      const bool unread = name == "txt2img_noguidance" && tensor.find("negative") != std::string::npos;
+      if (want.header().find(tensor) == nullptr || unread) continue;
       compared++;
-      ASSERT_EQ(got.at(tensor).shape, want.at(tensor).shape) << tensor;
-      EXPECT_LE(relative_error(got.floats(got.at(tensor)), want.floats(want.at(tensor))), limit) << tensor;
+      std::vector<float> ours = got.floats(got.at(tensor)), theirs = want.floats(want.at(tensor));
+      if (tensor == "sigmas") {  // the reference lists the levels of two-call samplers twice
+        theirs.erase(std::unique(theirs.begin(), theirs.end()), theirs.end());
+      } else {
+        ASSERT_EQ(got.at(tensor).shape, want.at(tensor).shape) << tensor;
+      }
+      ASSERT_EQ(ours.size(), theirs.size()) << tensor;
+      EXPECT_LE(relative_error(ours, theirs), limit) << tensor;
     }
     EXPECT_GE(compared, 5);
   }

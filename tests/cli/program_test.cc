@@ -133,7 +133,7 @@ INSTANTIATE_TEST_SUITE_P(
         Bad{"UnknownModel", "generate house -m dmeo -o a.png", 8, "demo"},
         Bad{"NoSuchPath", "generate house -m ./nowhere.safetensors -o a.png", 8, "nowhere.safetensors"},
         Bad{"Pickle", "generate house -m models/pickle.safetensors -o a.png", 4, "pickle"},
-        Bad{"HtmlPage", "generate house -m models/page.safetensors -o a.png", 3, "HTML"},
+        Bad{"HtmlPage", "generate house -m models/page.safetensors -o a.png", 3, "web page"},
         Bad{"LfsPointer", "generate house -m models/pointer.safetensors -o a.png", 3, "git lfs"},
         Bad{"NoImage", kDemo + "--image nowhere.png", 8, "nowhere.png"},
         Bad{"EmptyImage", kDemo + "--image empty.png", 3, "empty.png"},
@@ -188,7 +188,7 @@ TEST(Safety, OpensNoSocket) {
 
 TEST(Safety, ControlCEndsWithinAStep) {
   const Program program;
-  const Outcome o = program.run("generate house -m demo --steps 1000 --seed 1 -o a.png", "timeout --preserve-status -s INT 2");
+  const Outcome o = program.run("generate house -m demo --steps 900 --seed 1 -o a.png", "timeout --preserve-status -s INT 4");
   EXPECT_EQ(o.status, 130) << o.err;
   EXPECT_THAT(o.err, HasSubstr("cancelled"));
   EXPECT_EQ(program.files_in("."), 0u);

@@ -37,7 +37,7 @@ float memory[4096];
 
 TEST(JoinAxes, MakesOneAxisOfDenseViews) {
   const View x(memory, DType::f32, {2, 3, 4, 5});
-  Operand a, b;
+  Operand a{}, b{};
   const Lattice lattice = join_axes({x, x}, {&a, &b});
   EXPECT_EQ(lattice.rank, 1);
   EXPECT_EQ(lattice.size, 120);
@@ -46,7 +46,7 @@ TEST(JoinAxes, MakesOneAxisOfDenseViews) {
 
 TEST(JoinAxes, KeepsWhatASliceTearsApart) {
   const View all(memory, DType::f32, {2, 3, 4, 10}), x = all.slice(3, 2, 7), y(memory, DType::f32, {2, 3, 4, 5});
-  Operand a, b;
+  Operand a{}, b{};
   const Lattice lattice = join_axes({y, x}, {&a, &b});
   EXPECT_EQ(lattice.rank, 2);
   EXPECT_EQ(places(lattice, a), places(y));
@@ -57,7 +57,7 @@ TEST(JoinAxes, WalksPermutedStrides) {
   View x(memory, DType::f32, {4, 9, 6});
   x.stride = {54, 1, 9};
   const View y(memory, DType::f32, {4, 9, 6}), z = View(memory, DType::f32, {8, 9, 6}).slice(0, 2, 6);
-  Operand a, b, c;
+  Operand a{}, b{}, c{};
   const Lattice lattice = join_axes({x, y, z}, {&a, &b, &c});
   EXPECT_EQ(places(lattice, a), places(x));
   EXPECT_EQ(places(lattice, b), places(y));
@@ -66,7 +66,7 @@ TEST(JoinAxes, WalksPermutedStrides) {
 
 TEST(JoinAxes, PassesOverAxesOfOneElement) {
   const View x = View(memory, DType::f32, {1, 7, 1, 8}).slice(3, 0, 3), one(memory, DType::bf16, {1, 1});
-  Operand a;
+  Operand a{};
   EXPECT_EQ(join_axes({x}, {&a}).rank, 2);
   EXPECT_EQ(join_axes({one}, {&a}).size, 1);
   EXPECT_EQ(a.type, DType::bf16);
@@ -74,7 +74,7 @@ TEST(JoinAxes, PassesOverAxesOfOneElement) {
 
 TEST(JoinAxes, RefusesWhatAnIntCannotCount) {
   const View x(nullptr, DType::f16, {1 << 16, 1 << 16});
-  Operand a;
+  Operand a{};
   try {
     join_axes({x}, {&a});
     FAIL() << "joined";
@@ -85,7 +85,7 @@ TEST(JoinAxes, RefusesWhatAnIntCannotCount) {
 }
 
 TEST(JoinAxes, RefusesDifferentShapes) {
-  Operand a, b;
+  Operand a{}, b{};
   EXPECT_THROW(join_axes({View(memory, DType::f32, {2, 3}), View(memory, DType::f32, {3, 2})}, {&a, &b}), Error);
 }
 

@@ -6,7 +6,7 @@
 
 #include <cstdlib>
 
-#include "core/error.h"
+#include "tests/loader/errors.h"
 #include "tests/loader/facts.h"
 #include "tests/loader/temporary_folder.h"
 
@@ -19,17 +19,6 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
-
-std::string message_of(const auto& action, Code expected) {
-  try {
-    action();
-  } catch (const Error& e) {
-    EXPECT_EQ(e.code(), expected) << e.what();
-    return e.what();
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return "";
-}
 
 class CatalogTest : public ::testing::Test {
  protected:

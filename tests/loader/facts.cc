@@ -73,7 +73,7 @@ const json& header_facts() {
 fs::path make_sparse(const std::string& name, const fs::path& folder) {
   const json& fact = header_facts().at(name);
   if (fact.contains("tensors")) {
-    const fs::path path = folder / (name + ".safetensors");
+    fs::path path = folder / (name + ".safetensors");
     write_file(path, fact["tensors"], fact.value("metadata", json()), fact.value("order", "") == "name",
                fact.value("header_bytes", size_t{0}));
     return path;

@@ -4,9 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "core/error.h"
 #include "loader/model.h"
 #include "loader/values.h"
+#include "tests/loader/errors.h"
 #include "tests/loader/temporary_folder.h"
 
 namespace cudream {
@@ -14,17 +14,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
-
-std::string message_of(const auto& action, Code expected = Code::bad_file) {
-  try {
-    action();
-  } catch (const Error& e) {
-    EXPECT_EQ(e.code(), expected) << e.what();
-    return e.what();
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return "";
-}
 
 // The names of a folder's tensor files, part/name.
 std::vector<std::string> found(const fs::path& folder) {
@@ -51,6 +40,7 @@ TEST(Folder, SaysWhatIsWrong) {
   TemporaryFolder folder;
   EXPECT_THAT(message_of([&] { found(folder.path() / "absent"); }, Code::not_found), HasSubstr("there is no file or folder"));
   EXPECT_THAT(message_of([&] { found(folder.path()); }, Code::not_found), HasSubstr("holds no model"));
+  EXPECT_THAT(message_of([&] { found("/dev/null"); }), HasSubstr("neither a file nor a folder"));
   folder.write("m/unet/diffusion_pytorch_model.bin", "");
   EXPECT_THAT(message_of([&] { found(folder.path() / "m"); }, Code::unsupported), HasSubstr("pickles only"));
   folder.write("m/unet/diffusion_pytorch_model.safetensors.index.json", "[]");

@@ -114,6 +114,30 @@ TEST(Spec, FilesAndFoldersOfOneModelAgree) {
   EXPECT_EQ(folder.unet, shards.unet);
 }
 
+std::vector<std::string> weight_names(const std::string& name) {
+  TemporaryFolder folder;
+  std::vector<std::string> names;
+  for (const auto& [weight, unused] : open_model(make_sparse(name, folder.path())).names().weights) names.push_back(weight);
+  return names;
+}
+
+TEST(Names, AreTheSameForEveryNamingOfAModel) {
+  EXPECT_EQ(weight_names("sd15-emaonly-f32"), weight_names("sd15-diffusers-tree-bf16"));
+  EXPECT_EQ(weight_names("sdxl-base-f16"), weight_names("sdxl-diffusers-tree-f16"));
+  EXPECT_EQ(weight_names("vae-original-names-f16"), weight_names("vae-diffusers-f32"));
+  EXPECT_EQ(weight_names("vae-diffusers-old-attention-names-f32"), weight_names("vae-diffusers-f32"));
+}
+
+TEST_P(RealHeader, EveryTensorHasOneMeaning) {
+  TemporaryFolder folder;
+  const Model model = open_model(make_sparse(GetParam(), folder.path()));
+  std::map<std::tuple<uint32_t, uint32_t, uint8_t>, int> uses;
+  for (const auto& [name, s] : model.names().weights) uses[{s.file, s.tensor, s.piece}]++;
+  for (const Source& s : model.names().buffers) uses[{s.file, s.tensor, 0}]++;
+  for (const Source& s : model.names().unknown) uses[{s.file, s.tensor, 0}]++;
+  for (const auto& [place, count] : uses) EXPECT_EQ(count, 1);
+}
+
 TEST(Runnable, SaysWhatAFileIsAndWhatIsMissing) {
   const auto refusal = [](const std::string& name) -> std::string {
     TemporaryFolder folder;

@@ -8,11 +8,11 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
-#include "core/error.h"
 #include "kernels/reference/reference_device.h"
 #include "nets/clip.h"
 #include "nets/unet.h"
 #include "nets/vae.h"
+#include "tests/loader/errors.h"
 #include "tests/loader/facts.h"
 #include "tests/loader/temporary_folder.h"
 
@@ -23,17 +23,6 @@ namespace fs = std::filesystem;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
-
-std::string message_of(const auto& action, Code expected = Code::bad_file) {
-  try {
-    action();
-  } catch (const Error& e) {
-    EXPECT_EQ(e.code(), expected) << e.what();
-    return e.what();
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return "";
-}
 
 // What the networks of a model ask for.
 void request_networks(WeightStore& store, const ModelSpec& spec) {
@@ -153,7 +142,7 @@ TEST(Binding, SaysWhichOptionGivesAMissingVae) {
   TemporaryFolder folder;
   const Model model = open_model(make_sparse("lcm-dreamshaper-v7-unet-f32", folder.path()));
   WeightStore store;
-  Autoencoder(store.root() / "vae", VaeSpec{});
+  const Autoencoder unused(store.root() / "vae", VaeSpec{});
   EXPECT_THAT(message_of([&] { check_weights(model, store); }),
               HasSubstr("vae: missing (248 tensors); pass one with --vae FILE"));
 }

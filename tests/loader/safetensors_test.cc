@@ -8,10 +8,10 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "core/error.h"
 #include "loader/hash.h"
 #include "loader/kind.h"
 #include "loader/values.h"
+#include "tests/loader/errors.h"
 #include "tests/loader/temporary_folder.h"
 
 namespace cudream {
@@ -22,17 +22,6 @@ using nlohmann::json;
 using ::testing::HasSubstr;
 
 const fs::path kAttacks = fs::path(CUDREAM_SOURCE_DIR) / "tests/attacks/safetensors";
-
-std::string message_of(const auto& action, Code expected = Code::bad_file) {
-  try {
-    action();
-  } catch (const Error& e) {
-    EXPECT_EQ(e.code(), expected) << e.what();
-    return e.what();
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return "";
-}
 
 // A file of the header text `json`, padded by nothing, and `data` bytes of zeros.
 std::string file_of(std::string_view header, size_t data) {

@@ -30,7 +30,7 @@ class TemporaryFolder {
 
   // Writes a file, with the folders it lies in.
   std::filesystem::path write(const std::filesystem::path& name, std::string_view text) const {
-    const std::filesystem::path file = path_ / name;
+    std::filesystem::path file = path_ / name;
     std::filesystem::create_directories(file.parent_path());
     std::ofstream(file, std::ios::binary) << text;
     return file;

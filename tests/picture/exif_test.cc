@@ -47,6 +47,8 @@ TEST(Exif, Utf16OfEitherOrder) {
 TEST(Exif, OtherCharacterSets) {
   EXPECT_EQ(read_exif(little_endian("ASCII\0\0\0hello\0\0"s)).comment, "hello");
   EXPECT_EQ(read_exif(little_endian("\0\0\0\0\0\0\0\0hello"s)).comment, "hello");
+  EXPECT_EQ(read_exif(little_endian("ASCII\0\0\0h\xc3\xa9"s)).comment, "h\u00e9");  // UTF-8 all the same
+  EXPECT_EQ(read_exif(little_endian("ASCII\0\0\0h\xe9"s)).comment, "h\u00e9");      // Latin-1 all the same
   EXPECT_EQ(read_exif(little_endian("JIS\0\0\0\0\0hello"s)).comment, "");
   EXPECT_EQ(read_exif(little_endian("short"s)).comment, "");
 }

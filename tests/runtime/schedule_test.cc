@@ -99,6 +99,9 @@ TEST(Schedule, RefusesWhatHasNoMeaning) {
   EXPECT_THAT(unsupported(config), HasSubstr("prediction type must be v_prediction or sample"));
   config.noise.prediction = Prediction::v;
   EXPECT_EQ(make_schedule(config).first().alpha, 0);
+  ScheduleConfig pndm = config_of("pndm", "trailing", 10);
+  pndm.noise = config.noise;
+  EXPECT_THAT(usage(pndm), HasSubstr("use ddim or euler"));
   config.noise.beta_schedule = "sigmoid";
   EXPECT_THAT(unsupported(config), HasSubstr("beta_schedule \"sigmoid\": there are linear, scaled_linear"));
   config = config_of("ddim", "leading", 10);

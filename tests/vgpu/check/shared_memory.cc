@@ -11,10 +11,10 @@ namespace {
 constexpr uint32_t kThread = 1;         // + thread: one thread
 constexpr uint32_t kWarpLanes = 1025;   // + warp: several lanes of one warp read
 constexpr uint32_t kWarpAtomic = 1057;  // + warp: atomics of one warp
-constexpr uint32_t kInFlight = 2045;    // a cp.async
 constexpr uint32_t kAtomics = 2046;     // atomics of several warps
 constexpr uint32_t kSeveral = 2047;     // readers in several warps
 constexpr uint32_t kCodeBits = 11, kCodeMask = (1u << kCodeBits) - 1;
+constexpr uint32_t kInFlight = ~0u;  // an entry: a cp.async writes here, some day
 constexpr uint32_t kNoWarp = ~0u;
 constexpr uint32_t kClockLimit = 1u << 20;
 
@@ -22,7 +22,7 @@ uint32_t entry(uint32_t time, uint32_t code) { return time << kCodeBits | code; 
 uint32_t code_of(uint32_t e) { return e & kCodeMask; }
 uint32_t time_of(uint32_t e) { return e >> kCodeBits; }
 uint32_t warp_of(uint32_t code) {
-  if (code >= kInFlight) return kNoWarp;
+  if (code >= kAtomics) return kNoWarp;
   if (code >= kWarpAtomic) return code - kWarpAtomic;
   return code >= kWarpLanes ? code - kWarpLanes : (code - kThread) / 32;
 }
@@ -42,6 +42,8 @@ void SharedMemory::begin_block() {
     shadow_.assign(shadow_.size(), {});
     clock_ = 0;
   }
+  // Copies that the last block never waited for.
+  for (Shadow& s : shadow_) s.write = s.write == kInFlight ? 0 : s.write;
   block_start_ = last_barrier_ = ++clock_;
 }
 
@@ -53,9 +55,8 @@ uint32_t SharedMemory::barrier() {
 // The clock has run far in one block. All that lies before this barrier is ordered, so one time serves for it.
 void SharedMemory::renumber() {
   for (Shadow& s : shadow_) {
-    const bool in_flight = code_of(s.write) == kInFlight;
-    s.write = time_of(s.write) < block_start_ ? 0 : entry(1, in_flight ? kInFlight : kThread);
     s.read = 0;
+    if (s.write != kInFlight) s.write = time_of(s.write) < block_start_ ? 0 : entry(1, kThread);
   }
   block_start_ = clock_ = 1;
 }
@@ -67,12 +68,12 @@ bool SharedMemory::races(uint32_t e, Accessor who) const {
   return time >= (warp_of(code) == who.thread / 32 ? who.warp_time : last_barrier_);
 }
 
-Conflict SharedMemory::read(Accessor who, uint32_t offset, uint32_t n) {
+Conflict SharedMemory::read_slowly(Accessor who, uint32_t first, uint32_t last) {
   const uint32_t me = kThread + who.thread, warp = who.thread / 32;
-  for (uint32_t i = offset >> shift_, end = (offset + n - 1) >> shift_; i <= end; i++) {
+  for (uint32_t i = first; i <= last; i++) {
     Shadow& s = shadow_[i];
     if (time_of(s.write) < block_start_) return Conflict::uninitialised;
-    if (code_of(s.write) == kInFlight) return Conflict::async_in_flight;
+    if (s.write == kInFlight) return Conflict::async_in_flight;
     if (races(s.write, who)) return Conflict::race;
     uint32_t code = me;
     if (races(s.read, who)) code = warp_of(code_of(s.read)) == warp ? kWarpLanes + warp : kSeveral;
@@ -82,7 +83,7 @@ Conflict SharedMemory::read(Accessor who, uint32_t offset, uint32_t n) {
 }
 
 Conflict SharedMemory::may_write(const Shadow& s, Accessor who) const {
-  if (time_of(s.write) >= block_start_ && code_of(s.write) == kInFlight) return Conflict::async_in_flight;
+  if (s.write == kInFlight) return Conflict::async_in_flight;
   if (races(s.read, who)) return Conflict::race;
   return races(s.write, who) ? Conflict::write_write : Conflict::none;
 }
@@ -118,7 +119,7 @@ Conflict SharedMemory::begin_async(Accessor who, uint32_t offset, uint32_t n) {
   for (uint32_t i = offset >> shift_, end = (offset + n - 1) >> shift_; i <= end; i++) {
     const Conflict c = may_write(shadow_[i], who);
     if (c != Conflict::none) return c == Conflict::write_write ? Conflict::race : c;
-    shadow_[i].write = entry(who.warp_time, kInFlight);
+    shadow_[i].write = kInFlight;
   }
   std::memset(bytes_storage_.data() + offset, 0xff, n);
   return Conflict::none;

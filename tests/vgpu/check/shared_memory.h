@@ -31,7 +31,17 @@ class SharedMemory {
   uint32_t bytes() const { return bytes_; }
   uint8_t* data() { return bytes_storage_.data(); }
 
-  Conflict read(Accessor who, uint32_t offset, uint32_t n);
+  Conflict read(Accessor who, uint32_t offset, uint32_t n) {
+    // The common case, all written and read last before the barrier, in one pass.
+    const uint32_t first = offset >> shift_, last = (offset + n - 1) >> shift_;
+    const uint32_t begin = block_start_ << kCodeBits, end = last_barrier_ << kCodeBits;
+    bool ordered = true;
+    for (uint32_t i = first; i <= last; i++) ordered &= shadow_[i].write - begin < end - begin && shadow_[i].read < end;
+    if (!ordered) return read_slowly(who, first, last);
+    const uint32_t mark = who.warp_time << kCodeBits | (who.thread + 1);
+    for (uint32_t i = first; i <= last; i++) shadow_[i].read = mark;
+    return Conflict::none;
+  }
   // write_write is only a fault if the values differ; the caller knows them.
   Conflict write(Accessor who, uint32_t offset, uint32_t n);
   Conflict atomic(Accessor who, uint32_t offset, uint32_t n);
@@ -40,9 +50,11 @@ class SharedMemory {
   void deliver(Accessor who, uint32_t offset, uint32_t n);
 
  private:
+  static constexpr uint32_t kCodeBits = 11;
   struct Shadow {
-    uint32_t write = 0, read = 0;  // (time << 11 | code); 0: never
+    uint32_t write = 0, read = 0;  // time << kCodeBits | who; 0: never
   };
+  Conflict read_slowly(Accessor who, uint32_t first, uint32_t last);
   bool races(uint32_t entry, Accessor who) const;
   Conflict may_write(const Shadow& s, Accessor who) const;
   void renumber();

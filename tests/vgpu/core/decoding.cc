@@ -11,6 +11,35 @@
 #include "tests/vgpu/core/opcodes.h"
 
 namespace cudream::vgpu {
+namespace {
+
+// Literals: whole numbers, 0fXXXXXXXX and 0dXXXXXXXXXXXXXXXX by bits, decimal fractions (PTX ISA 9.0, section 4.5). Nothing
+// where the text is none, or a fraction meets a type that holds none.
+std::optional<uint64_t> literal(const ptx::Operand& o, Type type) {
+  const std::string text(o.text);
+  const char kind = text.size() > 2 && text[0] == '0' ? text[1] : ' ';
+  double fraction = 0;
+  if (kind == 'f' || kind == 'F') {
+    const auto bits = static_cast<uint32_t>(std::strtoul(text.c_str() + 2, nullptr, 16));
+    if (type != Type::f64) return o.negative ? bits ^ 0x80000000u : bits;
+    fraction = std::bit_cast<float>(bits);
+  } else if (kind == 'd' || kind == 'D') {
+    fraction = std::bit_cast<double>(std::strtoull(text.c_str() + 2, nullptr, 16));
+  } else if (text.find('.') != std::string::npos || (is_float(type) && kind != 'x')) {
+    fraction = std::strtod(text.c_str(), nullptr);
+  } else {
+    char* end = nullptr;
+    const uint64_t value = std::strtoull(text.c_str(), &end, 0);
+    if (*end != '\0' && *end != 'U') return std::nullopt;
+    return o.negative ? ~value + 1 : value;
+  }
+  if (o.negative) fraction = -fraction;
+  if (type == Type::f64 || type == Type::b64) return std::bit_cast<uint64_t>(fraction);
+  if (type == Type::f32 || type == Type::b32) return std::bit_cast<uint32_t>(static_cast<float>(fraction));
+  return std::nullopt;
+}
+
+}  // namespace
 
 Decoding::Decoding(KernelBuilder& builder, const ptx::Instruction& source) : builder_(builder), source_(source) {
   inst.origin = &source;
@@ -75,31 +104,6 @@ std::vector<ptx::Operand> Decoding::elements(size_t i) const {
   return {o};
 }
 
-// Literals: whole numbers, 0fXXXXXXXX and 0dXXXXXXXXXXXXXXXX by bits, decimal fractions (PTX ISA 9.0, section 4.5).
-uint64_t Decoding::literal(const ptx::Operand& o, Type type) const {
-  std::string text(o.text);
-  const char kind = text.size() > 2 && text[0] == '0' ? text[1] : ' ';
-  double fraction = 0;
-  if (kind == 'f' || kind == 'F') {
-    const auto bits = static_cast<uint32_t>(std::strtoul(text.c_str() + 2, nullptr, 16));
-    if (type != Type::f64) return o.negative ? bits ^ 0x80000000u : bits;
-    fraction = std::bit_cast<float>(bits);
-  } else if (kind == 'd' || kind == 'D') {
-    fraction = std::bit_cast<double>(std::strtoull(text.c_str() + 2, nullptr, 16));
-  } else if (text.find('.') != std::string::npos || (is_float(type) && kind != 'x')) {
-    fraction = std::strtod(text.c_str(), nullptr);
-  } else {
-    char* end = nullptr;
-    const uint64_t value = std::strtoull(text.c_str(), &end, 0);
-    if (*end != '\0' && *end != 'U') refuse("unknown literal");
-    return o.negative ? ~value + 1 : value;
-  }
-  if (o.negative) fraction = -fraction;
-  if (type == Type::f64 || type == Type::b64) return std::bit_cast<uint64_t>(fraction);
-  if (type == Type::f32 || type == Type::b32) return std::bit_cast<uint32_t>(static_cast<float>(fraction));
-  refuse("a fraction where none can be");
-}
-
 Inst Decoding::step(Handler run) const {
   Inst s;
   s.run = run;
@@ -136,7 +140,9 @@ void Decoding::use(uint32_t slot, const ptx::Operand& o, Type type) {
   const uint32_t want = size_of(type);
   inst.uses |= 1u << slot;
   if (o.kind == ptx::Operand::Kind::number) {
-    inst.reg[slot] = builder_.constant(want, literal(o, type));
+    const auto value = literal(o, type);
+    if (!value) refuse("a number does not fit the type");
+    inst.reg[slot] = builder_.constant(want, *value);
     return;
   }
   if (o.kind != ptx::Operand::Kind::name) refuse("an operand is neither register nor number");
@@ -225,7 +231,9 @@ int64_t Decoding::address(uint32_t slot, size_t i) {
 int64_t Decoding::immediate(size_t i) const {
   const ptx::Operand& o = operand(i);
   if (o.kind != ptx::Operand::Kind::number) refuse("a number is missing");
-  return static_cast<int64_t>(literal(o, Type::b64));
+  const auto value = literal(o, Type::b64);
+  if (!value) refuse("a whole number is missing");
+  return static_cast<int64_t>(*value);
 }
 
 void Decoding::then(Handler run) {
@@ -242,6 +250,15 @@ void Decoding::emit(Handler run) {
   inst.run = run;
   builder_.push(inst);
   for (const Inst& s : after_) builder_.push(s);
+}
+
+uint64_t variable_value(const ptx::Variable& variable, const ptx::Operand& value, const Symbols& symbols) {
+  if (value.kind == ptx::Operand::Kind::number) {
+    if (const auto bits = literal(value, variable.type)) return *bits;
+  } else if (const auto found = symbols.find(value.text); found != symbols.end()) {
+    return found->second;
+  }
+  throw fail(Code::bad_file, "PTX line {}: unknown initialiser {} of {}", variable.line, value.text, variable.name);
 }
 
 void decode_instruction(KernelBuilder& builder, const ptx::Instruction& source) {

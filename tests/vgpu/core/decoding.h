@@ -55,7 +55,6 @@ class Decoding {
   [[noreturn]] void refuse(std::string_view why) const;
 
  private:
-  uint64_t literal(const ptx::Operand& o, Type type) const;
   Inst step(Handler run) const;
 
   KernelBuilder& builder_;

@@ -10,6 +10,9 @@
 
 namespace cudream::vgpu {
 
+__extension__ using int128 = __int128;
+__extension__ using uint128 = unsigned __int128;
+
 // reg[0] = f(reg[1], ...) in the lanes of the mask. A full warp takes the loop without blending. Lanes are independent, so
 // a result may replace an operand.
 template <typename Result, typename... Source, typename Function>

@@ -1,5 +1,7 @@
 // Asynchronous copies to shared memory (PTX ISA 9.0, section 9.7.9.25): cp.async and its groups.
 // A copy is performed when its group is waited for, the latest legal moment; until then its bytes may not be touched.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstring>
 

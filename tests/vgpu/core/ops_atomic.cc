@@ -35,13 +35,13 @@ T combine(Atomic op, T old, T b, T c) {
   return old;
 }
 
-// Sums of pairs of halves.
-template <typename Half>
-uint32_t add_pair(uint32_t old, uint32_t b) {
-  uint32_t out = 0;
-  for (uint32_t shift = 0; shift < 32; shift += 16) {
+// Sums of the halves in a word of one or two.
+template <typename Half, typename Lane>
+Lane add_halves(Lane old, Lane b) {
+  Lane out = 0;
+  for (uint32_t shift = 0; shift < sizeof(Lane) * 8; shift += 16) {
     const double sum = double{Half::load(static_cast<uint16_t>(old >> shift))} + Half::load(static_cast<uint16_t>(b >> shift));
-    out |= uint32_t{Half::store(sum)} << shift;
+    out = static_cast<Lane>(out | static_cast<Lane>(Lane{Half::store(sum)} << shift));
   }
   return out;
 }
@@ -49,7 +49,7 @@ uint32_t add_pair(uint32_t old, uint32_t b) {
 // Replaces the value at `place` by f of it, atomically; the old one.
 template <typename T, typename Function>
 T exchange(uint8_t* place, Function f) {
-  using Bits = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
+  using Bits = std::conditional_t<sizeof(T) == 2, uint16_t, std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>>;
   std::atomic_ref<Bits> cell(*reinterpret_cast<Bits*>(place));
   Bits old = cell.load();
   while (!cell.compare_exchange_weak(old, std::bit_cast<Bits>(f(std::bit_cast<T>(old))))) {
@@ -74,10 +74,10 @@ void atomic(Warp& w, const Inst& inst) {
   each_atomic<T>(w, inst, [&](T old, uint32_t lane) { return combine<T>(op, old, b[lane], op == Atomic::cas ? c[lane] : T{0}); });
 }
 
-template <typename Half>
-void atomic_pair(Warp& w, const Inst& inst) {
-  const uint32_t* b = w.at<uint32_t>(inst.reg[1]);
-  each_atomic<uint32_t>(w, inst, [&](uint32_t old, uint32_t lane) { return add_pair<Half>(old, b[lane]); });
+template <typename Half, typename Lane>
+void atomic_halves(Warp& w, const Inst& inst) {
+  const Lane* b = w.at<Lane>(inst.reg[1]);
+  each_atomic<Lane>(w, inst, [&](Lane old, uint32_t lane) { return add_halves<Half, Lane>(old, b[lane]); });
 }
 
 Handler handler_for(Type type, Atomic op) {
@@ -86,8 +86,11 @@ Handler handler_for(Type type, Atomic op) {
   switch (type) {
     case Type::f32: return op == Atomic::add ? &atomic<float> : nullptr;
     case Type::f64: return op == Atomic::add ? &atomic<double> : nullptr;
-    case Type::f16x2: return op == Atomic::add ? &atomic_pair<F16> : nullptr;
-    case Type::bf16x2: return op == Atomic::add ? &atomic_pair<BF16> : nullptr;
+    case Type::f16: return op == Atomic::add ? &atomic_halves<F16, uint16_t> : nullptr;
+    case Type::bf16: return op == Atomic::add ? &atomic_halves<BF16, uint16_t> : nullptr;
+    case Type::f16x2: return op == Atomic::add ? &atomic_halves<F16, uint32_t> : nullptr;
+    case Type::bf16x2: return op == Atomic::add ? &atomic_halves<BF16, uint32_t> : nullptr;
+    case Type::b16: return op == Atomic::exch || op == Atomic::cas ? &atomic<uint16_t> : nullptr;
     case Type::s32: return bitwise || counted ? nullptr : &atomic<int32_t>;
     case Type::s64: return bitwise || counted ? nullptr : &atomic<int64_t>;
     case Type::u32:
@@ -115,6 +118,7 @@ void decode_atomic(Decoding& d, bool returns) {
     d.inst.reg[2] = d.inst.reg[1];
     d.inst.uses |= 4;
   }
+  if (d.inst.space != Space::global) d.builder().note_shared_access(size_of(type));
   d.emit(handler_for(type, op));
 }
 

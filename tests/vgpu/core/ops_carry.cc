@@ -15,7 +15,7 @@ void sum(Warp& w, const Inst& inst) {
   const uint32_t before = (inst.mode & kReads) != 0 ? carry : 0;
   each_lane(w, [&](uint32_t lane) {
     const T a = w.at<T>(inst.reg[1])[lane], b = w.at<T>(inst.reg[2])[lane], in = before >> lane & 1;
-    const unsigned __int128 total = kSubtract ? static_cast<unsigned __int128>(a) - b - in : static_cast<unsigned __int128>(a) + b + in;
+    const uint128 total = kSubtract ? static_cast<uint128>(a) - b - in : static_cast<uint128>(a) + b + in;
     w.at<T>(inst.reg[0])[lane] = static_cast<T>(total);
     const auto out = static_cast<uint32_t>(total >> sizeof(T) * 8 & 1);
     carry = (carry & ~(1u << lane)) | out << lane;
@@ -32,7 +32,7 @@ void product_sum(Warp& w, const Inst& inst) {
     const auto product = static_cast<Wide>(static_cast<Wide>(w.at<T>(inst.reg[1])[lane]) * w.at<T>(inst.reg[2])[lane]);
     const auto half = static_cast<std::make_unsigned_t<T>>(inst.flag != 0 ? product >> sizeof(T) * 8 : product);
     const auto c = static_cast<std::make_unsigned_t<T>>(w.at<T>(inst.reg[3])[lane]);
-    const unsigned __int128 total = static_cast<unsigned __int128>(half) + c + (before >> lane & 1);
+    const uint128 total = static_cast<uint128>(half) + c + (before >> lane & 1);
     w.at<T>(inst.reg[0])[lane] = static_cast<T>(total);
     carry = (carry & ~(1u << lane)) | static_cast<uint32_t>(total >> sizeof(T) * 8 & 1) << lane;
   });
@@ -62,8 +62,8 @@ void decode_carry_product(Decoding& d, bool reads) {
   Handler run = nullptr;
   if (type == Type::u32) run = &product_sum<uint32_t, uint64_t>;
   if (type == Type::s32) run = &product_sum<int32_t, int64_t>;
-  if (type == Type::u64) run = &product_sum<uint64_t, unsigned __int128>;
-  if (type == Type::s64) run = &product_sum<int64_t, __int128>;
+  if (type == Type::u64) run = &product_sum<uint64_t, uint128>;
+  if (type == Type::s64) run = &product_sum<int64_t, int128>;
   emit_same(d, type, 3, run);
 }
 

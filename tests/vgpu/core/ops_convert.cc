@@ -28,9 +28,9 @@ void convert_integer(Warp& w, const Inst& inst) {
   each_lane(w, [&](uint32_t lane) {
     uint64_t v = cut(w.at<From>(inst.reg[1])[lane], from);
     if (inst.flag != 0) {
-      const __int128 low = to < 0 ? -(static_cast<__int128>(1) << (-to - 1)) : 0;
-      const __int128 high = (static_cast<__int128>(1) << (to < 0 ? -to - 1 : to)) - 1;
-      const __int128 value = from < 0 ? static_cast<__int128>(static_cast<int64_t>(v)) : static_cast<__int128>(v);
+      const int128 low = to < 0 ? -(static_cast<int128>(1) << (-to - 1)) : 0;
+      const int128 high = (static_cast<int128>(1) << (to < 0 ? -to - 1 : to)) - 1;
+      const int128 value = from < 0 ? static_cast<int128>(static_cast<int64_t>(v)) : static_cast<int128>(v);
       v = static_cast<uint64_t>(std::clamp(value, low, high));
     }
     w.at<To>(inst.reg[0])[lane] = static_cast<To>(cut(v, to));

@@ -31,11 +31,11 @@ struct Twice<int32_t> {
 };
 template <>
 struct Twice<uint64_t> {
-  using Wide = unsigned __int128;
+  using Wide = uint128;
 };
 template <>
 struct Twice<int64_t> {
-  using Wide = __int128;
+  using Wide = int128;
 };
 template <typename T>
 using Wide = typename Twice<T>::Wide;

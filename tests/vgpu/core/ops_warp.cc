@@ -1,4 +1,6 @@
 // Warp-wide instructions (PTX ISA 9.0, sections 9.7.9.6 and 9.7.13): shfl, vote, match, redux, activemask.
+#include <fmt/format.h>
+
 #include <cstring>
 
 #include "tests/vgpu/core/lanes.h"

@@ -77,6 +77,9 @@ using Symbols = std::map<std::string_view, uint64_t>;
 // Decodes a kernel. Throws Error (bad_file) naming kernel, line and text of what the interpreter does not know.
 Program decode(const ptx::Module& module, const ptx::Kernel& kernel, const Symbols& symbols);
 
+// The bits of one initialiser of a module variable: a literal, or the address of another variable.
+uint64_t variable_value(const ptx::Variable& variable, const ptx::Operand& value, const Symbols& symbols);
+
 // Turns virtual registers into places of a register file, sharing a place between registers whose lives do not overlap
 // (Poletto and Sarkar 1999, "Linear scan register allocation"). `sizes[v]`: bytes of a lane, 1 for predicates;
 // `pinned[v]`: keeps its place for the whole kernel. Returns the offsets.

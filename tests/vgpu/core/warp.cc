@@ -119,8 +119,11 @@ void fault(const Warp& warp, const Inst& inst, uint32_t lane, FaultKind kind, co
   const Block& b = *warp.block;
   const uint32_t t = warp.index * kLanes + lane;
   const auto& origin = *inst.origin;
+  const ptx::Module& module = *b.program->module;
+  const ptx::SourceLine& at = origin.source;
   std::string source;
-  if (origin.source.line != 0) source = fmt::format(", {}:{}", b.program->module->file(origin.source.file), origin.source.line);
+  if (at.line != 0) source = fmt::format(", {}:{}", module.file(at.file), at.line);
+  if (at.caller_line != 0) source += fmt::format(" inlined at {}:{}", module.file(at.caller_file), at.caller_line);
   throw Fault(kind, fmt::format("{}\n  in kernel {}, PTX line {}{}: {}\n  thread ({}, {}, {}) of block ({}, {}, {})", what, b.program->name(),
                                 origin.line, source, origin.text, t % b.threads.x, t / b.threads.x % b.threads.y,
                                 t / b.threads.x / b.threads.y, b.id.x, b.id.y, b.id.z));

@@ -68,7 +68,8 @@ class Lexer {
       return take(Token::Kind::number, end);
     }
     if (starts_word(c)) {
-      while (in_word(at(end)) || (at(end) == ':' && at(end + 1) == ':')) end += at(end) == ':' ? 2 : 1;
+      // A directive ends at its next dot: ".reg.b32" is two.
+      while ((in_word(at(end)) && !(c == '.' && at(end) == '.')) || (at(end) == ':' && at(end + 1) == ':')) end += at(end) == ':' ? 2 : 1;
       return take(Token::Kind::word, end);
     }
     if (std::string_view("{}[]()<>,;:=+-!|@").find(c) != std::string_view::npos) return take(Token::Kind::punctuation, end);

@@ -23,9 +23,9 @@ struct Operand {
   std::vector<Operand> elements;  // list only
 };
 
-// A place in the CUDA source, from .loc; line 0 where there is none.
+// A place in the CUDA source, from .loc, and where the function around it was inlined; line 0 where there is none.
 struct SourceLine {
-  uint32_t file = 0, line = 0;
+  uint32_t file = 0, line = 0, caller_file = 0, caller_line = 0;
 };
 
 struct Instruction {

@@ -247,8 +247,7 @@ class Parser {
 
   // .loc file line column [, function_name label [+ n], inlined_at file line column]
   void location() {
-    source_.file = static_cast<uint32_t>(integer());
-    source_.line = static_cast<uint32_t>(integer());
+    source_ = {static_cast<uint32_t>(integer()), static_cast<uint32_t>(integer())};
     integer();
     while (accept(",")) {
       if (accept("function_name")) {
@@ -256,7 +255,9 @@ class Parser {
         if (accept("+")) integer();
       } else {
         expect("inlined_at");
-        for (int i = 0; i < 3; i++) integer();
+        source_.caller_file = static_cast<uint32_t>(integer());
+        source_.caller_line = static_cast<uint32_t>(integer());
+        integer();
       }
     }
   }
