@@ -46,7 +46,7 @@ struct Lanewise : Sum {
   using Vector = typename Sum::Vector;
   static constexpr int64_t kPack = Sum::kPack;
   static constexpr int kGroups = 3;
-  static constexpr int64_t kBlock = 64, kStep = 16, kChannels = kUnroll;
+  static constexpr int64_t kBlock = 128, kPad = 8;
 
   static int64_t steps(int64_t size) { return ceil_div(size, kPack); }  // of the sum over a head
   static int64_t width(int64_t size) { return rounded_up(size + 1, kUnroll); }
@@ -65,10 +65,10 @@ struct Lanewise : Sum {
 
   // keys [count, padded][steps]; values [count / kPack, padded][width], kPack keys beside each other. Padding is 0.
   static int64_t keys_bytes(int64_t count, int64_t size) {
-    return rounded_up(count, kStep) * steps(size) * static_cast<int64_t>(sizeof(Packed));
+    return rounded_up(count, kPad) * steps(size) * static_cast<int64_t>(sizeof(Packed));
   }
   static int64_t values_bytes(int64_t count, int64_t size) {
-    return rounded_up(count, kStep) / kPack * width(size) * static_cast<int64_t>(sizeof(Packed));
+    return rounded_up(count, kPad) / kPack * width(size) * static_cast<int64_t>(sizeof(Packed));
   }
   static void pack(void* keys, void* values, const void* k, int64_t k_stride, const void* v, int64_t v_stride, int64_t count,
                    int64_t size) {
@@ -94,56 +94,52 @@ struct Lanewise : Sum {
         lanes[((d / kPack * G + r / kLanes) * kLanes + r % kLanes) * kPack + d % kPack] = q[r * stride + d];
   }
 
-  // Of kStep keys from `key` of the block that begins at `from`.
+  // Scores of `count` keys from `from` on.
   template <int G>
-  static void begin_scores(Rows<Lanewise, G>& s, int64_t block, const void* all_keys, int64_t from, int64_t key, int64_t size) {
+  static void scores(Rows<Lanewise, G>& s, const void* all_keys, int64_t from, int64_t count, int64_t size) {
     const int64_t n = steps(size);
-    for (int64_t k = key; k < key + kStep; k += kUnroll) {
-      const auto* keys = static_cast<const Packed*>(all_keys) + (from + k) * n;
+    const auto* keys = static_cast<const Packed*>(all_keys) + from * n;
+    for (int64_t k = 0; k < count; k += kUnroll, keys += kUnroll * n) {
       Floats c[kUnroll][G] = {};
       for (int64_t p = 0; p < n; p++) {
 #pragma GCC unroll 8
         for (int64_t i = 0; i < kUnroll; i++) {
-          const Vector value = Sum::broadcast(keys[i * n + p]);
+          const Vector key = Sum::broadcast(keys[i * n + p]);
 #pragma GCC unroll 4
-          for (int g = 0; g < G; g++) c[i][g] = Sum::multiply_add(c[i][g], s.query[p * G + g], value);
+          for (int g = 0; g < G; g++) c[i][g] = Sum::multiply_add(c[i][g], s.query[p * G + g], key);
         }
       }
 #pragma GCC unroll 8
       for (int64_t i = 0; i < kUnroll; i++)
 #pragma GCC unroll 4
-        for (int g = 0; g < G; g++) s.score[block][score_at<G>(k + i, g)] = c[i][g];
+        for (int g = 0; g < G; g++) s.score[score_at<G>(k + i, g)] = c[i][g];
     }
   }
 
+  // Adds `count` keys from `from` on to the results.
   template <int G>
-  static void end_scores(Rows<Lanewise, G>&, int64_t, int64_t) {}
-
-  // Adds `count` keys from `from` on to the results of kChannels channels.
-  template <int G>
-  static void begin_results(Rows<Lanewise, G>& s, int64_t block, const void* all_values, int64_t from, int64_t count,
-                            int64_t channel, int64_t width) {
-    const auto* values = static_cast<const Packed*>(all_values) + from / kPack * width + channel;
-    Floats c[kUnroll][G];
+  static void accumulate(Rows<Lanewise, G>& s, const void* all_values, int64_t from, int64_t count, int64_t width) {
+    const auto* values = static_cast<const Packed*>(all_values) + from / kPack * width;
+    for (int64_t d = 0; d < width; d += kUnroll) {
+      Floats c[kUnroll][G];
 #pragma GCC unroll 8
-    for (int64_t i = 0; i < kUnroll; i++)
+      for (int64_t i = 0; i < kUnroll; i++)
 #pragma GCC unroll 4
-      for (int g = 0; g < G; g++) c[i][g] = s.result[result_at(channel + i, g, width)];
-    for (int64_t k = 0; k < count / kPack; k++) {
+        for (int g = 0; g < G; g++) c[i][g] = s.result[result_at(d + i, g, width)];
+      for (int64_t k = 0; k < count / kPack; k++) {
 #pragma GCC unroll 8
-      for (int64_t i = 0; i < kUnroll; i++) {
-        const Vector value = Sum::broadcast(values[k * width + i]);
+        for (int64_t i = 0; i < kUnroll; i++) {
+          const Vector value = Sum::broadcast(values[k * width + d + i]);
 #pragma GCC unroll 4
-        for (int g = 0; g < G; g++) c[i][g] = Sum::multiply_add(c[i][g], s.weight[block][weight_at<G>(k, g)], value);
+          for (int g = 0; g < G; g++) c[i][g] = Sum::multiply_add(c[i][g], s.weight[weight_at<G>(k, g)], value);
+        }
       }
-    }
 #pragma GCC unroll 8
-    for (int64_t i = 0; i < kUnroll; i++)
+      for (int64_t i = 0; i < kUnroll; i++)
 #pragma GCC unroll 4
-      for (int g = 0; g < G; g++) s.result[result_at(channel + i, g, width)] = c[i][g];
+        for (int g = 0; g < G; g++) s.result[result_at(d + i, g, width)] = c[i][g];
+    }
   }
-  template <int G>
-  static void end_results(Rows<Lanewise, G>&, int64_t, int64_t) {}
 };
 
 }  // namespace

@@ -30,11 +30,11 @@ __device__ inline float dot(const float4& a, const float4& b, float sum) {
 // Brings elements [from, from + kChunk) of `count` keys into `tile`, zeros beyond the head and the keys.
 template <typename T>
 __device__ void load_keys(float* tile, const T* k, int64_t token, int count, int from, int size) {
-  const int element = threadIdx.x % kChunk;
-  for (int key = threadIdx.x / kChunk; key < kKeys; key += kThreads / kChunk) {
-    const bool inside = key < count && from + element < size;
-    tile[key * kKeyRow + element] = inside ? to_float(k[key * token + from + element]) : 0.f;
-  }
+  constexpr int kStep = kThreads / kChunk;
+  const int element = threadIdx.x % kChunk, first = threadIdx.x / kChunk;
+  const T* at = k + first * token + from + element;
+  for (int key = first; key < kKeys; key += kStep, at += kStep * token)
+    tile[key * kKeyRow + element] = key < count && from + element < size ? to_float(*at) : 0.f;
 }
 
 template <typename T>
@@ -104,19 +104,19 @@ __device__ void attention(const AttentionParams& p) {
     }
     __syncwarp();
 
-    // Keys behind the last have weight zero; their v is not read, the last one's stands in.
+    const T* values = v + from * p.v.token;
 #pragma unroll 1
     for (int c = lane; c < p.size; c += kWarp) {
       float sum[kRowsPerWarp];
 #pragma unroll
       for (int r = 0; r < kRowsPerWarp; r++) sum[r] = outputs[r * width + c] * keep[r];
+      const T* at = values + c;
 #pragma unroll 1
-      for (int key = 0; key < count; key += 4) {
-        float4 value;
-        value.x = to_float(v[(from + key) * p.v.token + c]);
-        value.y = to_float(v[(from + min(key + 1, count - 1)) * p.v.token + c]);
-        value.z = to_float(v[(from + min(key + 2, count - 1)) * p.v.token + c]);
-        value.w = to_float(v[(from + min(key + 3, count - 1)) * p.v.token + c]);
+      for (int key = 0; key < count; key += 4, at += 4 * p.v.token) {
+        float4 value = {to_float(*at), 0, 0, 0};
+        if (key + 1 < count) value.y = to_float(at[p.v.token]);
+        if (key + 2 < count) value.z = to_float(at[2 * p.v.token]);
+        if (key + 3 < count) value.w = to_float(at[3 * p.v.token]);
 #pragma unroll
         for (int r = 0; r < kRowsPerWarp; r++)
           sum[r] = dot(value, *reinterpret_cast<const float4*>(&weights[r * kKeys + key]), sum[r]);

@@ -106,7 +106,7 @@ void* Gpu::allocate(int64_t bytes) {
     throw fail(Code::out_of_memory,
                "{} has no room for {} MiB more: {} of {} MiB are free; lower --width, --height or --batch, or close other "
                "programs that use the GPU",
-               name_, (bytes >> 20) + 1, free >> 20, total >> 20);
+               name_, (bytes + (1 << 20) - 1) >> 20, free >> 20, total >> 20);
   }
   driver_.check(result, "allocating {} bytes on {}", bytes, name_);
   return reinterpret_cast<void*>(at);  // NOLINT(performance-no-int-to-ptr): the driver counts addresses in integers

@@ -116,8 +116,9 @@ TEST(Spec, FilesAndFoldersOfOneModelAgree) {
 
 std::vector<std::string> weight_names(const std::string& name) {
   TemporaryFolder folder;
+  const Model model = open_model(make_sparse(name, folder.path()));
   std::vector<std::string> names;
-  for (const auto& [weight, unused] : open_model(make_sparse(name, folder.path())).names().weights) names.push_back(weight);
+  for (const auto& [weight, unused] : model.names().weights) names.push_back(weight);
   return names;
 }
 

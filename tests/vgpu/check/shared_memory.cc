@@ -7,27 +7,20 @@
 namespace cudream::vgpu {
 namespace {
 
-// Who made an access, in 11 bits.
-constexpr uint32_t kThread = 1;         // + thread: one thread
-constexpr uint32_t kWarpLanes = 1025;   // + warp: several lanes of one warp read
-constexpr uint32_t kWarpAtomic = 1057;  // + warp: atomics of one warp
-constexpr uint32_t kAtomics = 2046;     // atomics of several warps
-constexpr uint32_t kSeveral = 2047;     // readers in several warps
-constexpr uint32_t kCodeBits = 11, kCodeMask = (1u << kCodeBits) - 1;
-constexpr uint32_t kInFlight = ~0u;  // an entry: a cp.async writes here, some day
 constexpr uint32_t kNoWarp = ~0u;
 constexpr uint32_t kClockLimit = 1u << 20;
 
-uint32_t entry(uint32_t time, uint32_t code) { return time << kCodeBits | code; }
-uint32_t code_of(uint32_t e) { return e & kCodeMask; }
-uint32_t time_of(uint32_t e) { return e >> kCodeBits; }
-uint32_t warp_of(uint32_t code) {
+uint32_t entry(uint32_t time, uint32_t code) { return time << 11 | code; }
+uint32_t code_of(uint32_t e) { return e & 2047; }
+uint32_t time_of(uint32_t e) { return e >> 11; }
+
+}  // namespace
+
+uint32_t SharedMemory::warp_of(uint32_t code) {
   if (code >= kAtomics) return kNoWarp;
   if (code >= kWarpAtomic) return code - kWarpAtomic;
   return code >= kWarpLanes ? code - kWarpLanes : (code - kThread) / 32;
 }
-
-}  // namespace
 
 void SharedMemory::begin_launch(uint32_t bytes, uint32_t grain) {
   bytes_ = bytes;
@@ -43,7 +36,10 @@ void SharedMemory::begin_block() {
     clock_ = 0;
   }
   // Copies that the last block never waited for.
-  for (Shadow& s : shadow_) s.write = s.write == kInFlight ? 0 : s.write;
+  if (copies_pending_ > 0) {
+    for (Shadow& s : shadow_) s.write = s.write == kInFlight ? 0 : s.write;
+  }
+  copies_pending_ = 0;
   block_start_ = last_barrier_ = ++clock_;
 }
 
@@ -68,18 +64,22 @@ bool SharedMemory::races(uint32_t e, Accessor who) const {
   return time >= (warp_of(code) == who.thread / 32 ? who.warp_time : last_barrier_);
 }
 
-Conflict SharedMemory::read_slowly(Accessor who, uint32_t first, uint32_t last) {
-  const uint32_t me = kThread + who.thread, warp = who.thread / 32;
+Conflict SharedMemory::find_read_conflict(Accessor who, uint32_t first, uint32_t last) const {
   for (uint32_t i = first; i <= last; i++) {
-    Shadow& s = shadow_[i];
-    if (time_of(s.write) < block_start_) return Conflict::uninitialised;
-    if (s.write == kInFlight) return Conflict::async_in_flight;
-    if (races(s.write, who)) return Conflict::race;
-    uint32_t code = me;
-    if (races(s.read, who)) code = warp_of(code_of(s.read)) == warp ? kWarpLanes + warp : kSeveral;
-    s.read = entry(who.warp_time, code);
+    const uint32_t write = shadow_[i].write;
+    if (write == kInFlight) return Conflict::async_in_flight;
+    if (time_of(write) < block_start_) return Conflict::uninitialised;
+    if (races(write, who)) return Conflict::race;
   }
   return Conflict::none;
+}
+
+// The entry for the readers so far, since the last barrier, and one more.
+uint32_t SharedMemory::merge_readers(uint32_t e, Accessor who) const {
+  const uint32_t warp = who.thread / 32;
+  uint32_t code = kThread + who.thread;
+  if (races(e, who)) code = warp_of(code_of(e)) == warp ? kWarpLanes + warp : kSeveral;
+  return entry(who.warp_time, code);
 }
 
 Conflict SharedMemory::may_write(const Shadow& s, Accessor who) const {
@@ -121,11 +121,12 @@ Conflict SharedMemory::begin_async(Accessor who, uint32_t offset, uint32_t n) {
     if (c != Conflict::none) return c == Conflict::write_write ? Conflict::race : c;
     shadow_[i].write = kInFlight;
   }
-  std::memset(bytes_storage_.data() + offset, 0xff, n);
+  copies_pending_++;
   return Conflict::none;
 }
 
 void SharedMemory::deliver(Accessor who, uint32_t offset, uint32_t n) {
+  copies_pending_--;
   for (uint32_t i = offset >> shift_, end = (offset + n - 1) >> shift_; i <= end; i++) {
     shadow_[i].write = entry(who.warp_time, kThread + who.thread);
   }

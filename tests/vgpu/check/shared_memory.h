@@ -31,15 +31,24 @@ class SharedMemory {
   uint32_t bytes() const { return bytes_; }
   uint8_t* data() { return bytes_storage_.data(); }
 
+  // Inline for the common case: all of it written before the last barrier.
   Conflict read(Accessor who, uint32_t offset, uint32_t n) {
-    // The common case, all written and read last before the barrier, in one pass.
     const uint32_t first = offset >> shift_, last = (offset + n - 1) >> shift_;
     const uint32_t begin = block_start_ << kCodeBits, end = last_barrier_ << kCodeBits;
     bool ordered = true;
-    for (uint32_t i = first; i <= last; i++) ordered &= shadow_[i].write - begin < end - begin && shadow_[i].read < end;
-    if (!ordered) return read_slowly(who, first, last);
-    const uint32_t mark = who.warp_time << kCodeBits | (who.thread + 1);
-    for (uint32_t i = first; i <= last; i++) shadow_[i].read = mark;
+    for (uint32_t i = first; i <= last; i++) ordered &= shadow_[i].write - begin < end - begin;
+    if (!ordered) {
+      if (const Conflict c = find_read_conflict(who, first, last); c != Conflict::none) return c;
+    }
+    const uint32_t mark = who.warp_time << kCodeBits | (kThread + who.thread);
+    for (uint32_t i = first; i <= last; i++) {
+      uint32_t& r = shadow_[i].read;
+      if (r < end) {
+        r = mark;
+      } else if ((r & kCodeMask) != kSeveral) {
+        r = merge_readers(r, who);
+      }
+    }
     return Conflict::none;
   }
   // write_write is only a fault if the values differ; the caller knows them.
@@ -50,11 +59,21 @@ class SharedMemory {
   void deliver(Accessor who, uint32_t offset, uint32_t n);
 
  private:
-  static constexpr uint32_t kCodeBits = 11;
+  // Who made an access, in the low bits of an entry.
+  static constexpr uint32_t kCodeBits = 11, kCodeMask = (1u << kCodeBits) - 1;
+  static constexpr uint32_t kThread = 1;         // + thread: one thread
+  static constexpr uint32_t kWarpLanes = 1025;   // + warp: several lanes of one warp read
+  static constexpr uint32_t kWarpAtomic = 1057;  // + warp: atomics of one warp
+  static constexpr uint32_t kAtomics = 2046;     // atomics of several warps
+  static constexpr uint32_t kSeveral = 2047;     // readers in several warps
+  static constexpr uint32_t kInFlight = ~0u;     // the whole entry: a cp.async will write here, some day
+
   struct Shadow {
     uint32_t write = 0, read = 0;  // time << kCodeBits | who; 0: never
   };
-  Conflict read_slowly(Accessor who, uint32_t first, uint32_t last);
+  static uint32_t warp_of(uint32_t code);
+  Conflict find_read_conflict(Accessor who, uint32_t first, uint32_t last) const;
+  uint32_t merge_readers(uint32_t entry, Accessor who) const;
   bool races(uint32_t entry, Accessor who) const;
   Conflict may_write(const Shadow& s, Accessor who) const;
   void renumber();
@@ -62,6 +81,7 @@ class SharedMemory {
   std::vector<uint8_t> bytes_storage_;
   std::vector<Shadow> shadow_;
   uint32_t bytes_ = 0, shift_ = 2;
+  uint64_t copies_pending_ = 0;
   uint32_t clock_ = 0, block_start_ = 0, last_barrier_ = 0;
 };
 

@@ -168,24 +168,22 @@ uint8_t* global_pointer(Warp& w, const Inst& inst, uint32_t lane, uint64_t addre
   return a->at(address);
 }
 
-uint32_t check_shared(Warp& w, const Inst& inst, uint32_t lane, uint64_t offset, uint32_t bytes) {
+void shared_fault(Warp& w, const Inst& inst, uint32_t lane, uint64_t offset, uint32_t bytes) {
   const uint32_t size = w.block->shared.bytes();
   if (offset > size || size - offset < bytes) {
     fault(w, inst, lane, FaultKind::illegal_address, fmt::format("shared access of {} bytes at {} of {}", bytes, static_cast<int64_t>(offset), size));
   }
-  if (offset % bytes != 0) misaligned(w, inst, lane, "shared", offset, bytes);
-  return static_cast<uint32_t>(offset);
+  misaligned(w, inst, lane, "shared", offset, bytes);
 }
 
-void report(Warp& w, const Inst& inst, uint32_t lane, Conflict conflict, uint64_t offset) {
+void shared_fault(Warp& w, const Inst& inst, uint32_t lane, Conflict conflict, uint64_t offset) {
   switch (conflict) {
-    case Conflict::none: return;
     case Conflict::uninitialised:
       fault(w, inst, lane, FaultKind::uninitialised, fmt::format("read of shared memory that was never written, at {}", offset));
     case Conflict::race:
     case Conflict::write_write:
       fault(w, inst, lane, FaultKind::race, fmt::format("race on shared memory at {}: another thread's access is not ordered with this one", offset));
-    case Conflict::async_in_flight:
+    default:
       fault(w, inst, lane, FaultKind::async_in_flight, fmt::format("access to shared memory at {} before the cp.async that fills it was waited for", offset));
   }
 }

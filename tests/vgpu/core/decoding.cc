@@ -236,19 +236,18 @@ int64_t Decoding::immediate(size_t i) const {
   return static_cast<int64_t>(*value);
 }
 
-void Decoding::then(Handler run) {
-  Inst next = step(run);
-  next.reg = {inst.reg[0], inst.reg[0]};
-  next.defs = 1;
-  next.uses = 2;
-  after_.insert(after_.begin(), next);
-}
-
 void Decoding::emit(Handler run) {
   if (run == nullptr) refuse("this type is not known for the instruction");
   if (!modifiers_.empty()) refuse(fmt::format("unknown modifier .{}", modifiers_.front()));
   inst.run = run;
   builder_.push(inst);
+  if (then_ != nullptr) {
+    Inst next = step(then_);
+    next.reg = {inst.reg[0], inst.reg[0]};
+    next.defs = 1;
+    next.uses = 2;
+    builder_.push(next);
+  }
   for (const Inst& s : after_) builder_.push(s);
 }
 

@@ -51,7 +51,7 @@ class Decoding {
   // Ends the decoding. All modifiers must have been taken.
   void emit(Handler run);
   // The result in slot 0 goes through one more step, in place: for .sat.
-  void then(Handler run);
+  void then(Handler run) { then_ = run; }
   [[noreturn]] void refuse(std::string_view why) const;
 
  private:
@@ -60,6 +60,7 @@ class Decoding {
   KernelBuilder& builder_;
   const ptx::Instruction& source_;
   std::vector<std::string_view> modifiers_;
+  Handler then_ = nullptr;
   std::vector<Inst> after_;
 };
 

@@ -1,0 +1,64 @@
+// What the program says when a GPU fails, on a virtual GPU told to fail; each case in a process of its own.
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <span>
+
+#include "core/error.h"
+#include "kernels/cuda/cuda_device.h"
+#include "kernels/cuda/images.h"
+
+namespace cudream {
+namespace {
+
+// Opens the first card with `name`=`value` in the environment, runs `job` on it, and leaves with the exit status and message
+// that the program would leave with.
+template <typename Job>
+[[noreturn]] void leave(const char* name, const char* value, const Job& job) {
+  setenv(name, value, 1);
+  try {
+    const std::unique_ptr<Device> device = open_cuda(0, DType::f32);
+    job(*device);
+    std::_Exit(0);
+  } catch (const Error& e) {
+    fputs(e.what(), stderr);
+    std::_Exit(static_cast<int>(e.code()));
+  }
+}
+
+testing::ExitedWithCode with(Code code) {
+  return testing::ExitedWithCode(static_cast<int>(code));
+}
+
+class CudaFault : public testing::Test {
+ protected:
+  void SetUp() override {
+    testing::GTEST_FLAG(death_test_style) = "threadsafe";  // starts the program anew, so that the driver sees the environment
+    if (std::getenv("CUDREAM_LIBCUDA") == nullptr || kernel_images().empty()) GTEST_SKIP() << "needs the virtual GPU";
+  }
+};
+
+TEST_F(CudaFault, NoCard) {
+  EXPECT_EXIT(leave("CUDREAM_VGPU_DEVICES", "none", [](Device&) {}), with(Code::device), "finds no GPU.*--device cpu");
+}
+
+TEST_F(CudaFault, NoMemory) {
+  EXPECT_EXIT(leave("CUDREAM_VGPU_MEMORY", "64", [](Device& d) { d.allocate(int64_t{65} << 20); }), with(Code::out_of_memory),
+              "cuda:0 .*no room for 65 MiB more: [0-9]+ of 64 MiB are free");
+}
+
+TEST_F(CudaFault, AKernelThatFails) {
+  const auto job = [](Device& device) {
+    const View x(device.allocate(4), DType::f32, {1});
+    std::array<float, 1> value{1};
+    device.upload(x, std::as_bytes(std::span(value)));
+    device.act(x, x, Act::silu);
+    device.download(std::as_writable_bytes(std::span(value)), x);
+  };
+  EXPECT_EXIT(leave("CUDREAM_VGPU_FAIL_LAUNCH", "1", job), with(Code::device), "cuda:0 .*CUDA_ERROR_LAUNCH_FAILED");
+}
+
+}  // namespace
+}  // namespace cudream
