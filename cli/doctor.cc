@@ -48,7 +48,9 @@ Finding check_models_folder(const ModelPlaces& places) {
 int run(bool as_json) {
   std::vector<Finding> findings{check_memory(), check_device("cpu", "auto")};
   if (const Finding exact = check_device("cpu", "f32"); findings.back().text != exact.text) findings.push_back(exact);
-  findings.push_back({true, "device cuda", "not in this build: pictures are made on the processor"});
+  Finding cuda = check_device("cuda", "auto");
+  if (!cuda.ok) cuda = {true, cuda.subject, "not used: " + cuda.text};  // pictures are made on the processor then
+  findings.push_back(cuda);
   const Catalog catalog = open_catalog({});
   findings.push_back(check_models_folder(catalog.places()));
   findings.push_back({!catalog.list().empty(), "models", fmt::format("{} found", catalog.list().size())});

@@ -11,6 +11,7 @@ DeviceOptions HostOptions::device_options() const {
   DeviceOptions options{.name = device, .threads = threads};
   if (precision == "f32") options.precision = DType::f32;
   if (precision == "bf16") options.precision = DType::bf16;
+  if (precision == "f16") options.precision = DType::f16;
   return options;
 }
 
@@ -21,9 +22,9 @@ void add_models_dir_option(CLI::App& app, HostOptions& host) {
 }
 
 void add_host_options(CLI::App& app, HostOptions& host) {
-  app.add_option("--device", host.device, "auto, cpu or reference")->capture_default_str();
-  app.add_option("--precision", host.precision, "Of the networks: auto (bf16 where the processor is fast at it), f32 or bf16")
-      ->check(CLI::IsMember({"auto", "f32", "bf16"}))
+  app.add_option("--device", host.device, "auto, cuda, cuda:N, cpu or reference")->capture_default_str();
+  app.add_option("--precision", host.precision, "Of the networks: auto (bf16 where the processor is fast at it), f32, bf16, or f16 (CUDA)")
+      ->check(CLI::IsMember({"auto", "f32", "bf16", "f16"}))
       ->capture_default_str();
   app.add_option("--threads", host.threads, "Threads of the CPU device; 0: one a processor")->check(CLI::Range(0, 1024));
   add_models_dir_option(app, host);

@@ -1,20 +1,50 @@
-// "auto", "cpu", "reference" -> Device.
+// "auto", "cuda:1", "cpu", "reference" -> Device.
 #include "kernels/open.h"
 
+#include <charconv>
+
 #include "core/error.h"
+#include "core/log.h"
 #include "kernels/cpu/cpu_device.h"
+#include "kernels/cuda/cuda_device.h"
 #include "kernels/reference/reference_device.h"
 
 namespace cudream {
+namespace {
+
+// "cuda" or "cuda:N"; nothing for other names.
+std::optional<int> cuda_ordinal(std::string_view name) {
+  if (name == "cuda") return 0;
+  if (!name.starts_with("cuda:")) return std::nullopt;
+  int ordinal = -1;
+  const char* end = name.data() + name.size();
+  const auto [stop, error] = std::from_chars(name.data() + 5, end, ordinal);
+  return error == std::errc() && stop == end && ordinal >= 0 ? std::optional(ordinal) : std::nullopt;
+}
+
+// A GPU where there is one, else the processor; the log says why.
+std::unique_ptr<Device> open_best(const DeviceOptions& options) {
+  try {
+    return open_cuda(0, options.precision);
+  } catch (const Error& e) {
+    if (e.code() == Code::usage) throw;
+    log(LogLevel::debug, "no GPU is used: {}", e.what());
+  }
+  return open_cpu(options.precision, options.threads);
+}
+
+}  // namespace
 
 std::unique_ptr<Device> open_device(const DeviceOptions& options) {
+  if (options.name == "auto") return open_best(options);
+  if (options.name == "cpu") return open_cpu(options.precision, options.threads);
+  if (const auto ordinal = cuda_ordinal(options.name)) return open_cuda(*ordinal, options.precision);
   if (options.name == "reference") {
     if (options.precision && *options.precision != DType::f32)
       throw fail(Code::usage, "--precision {}: the reference device computes in f32 only", name_of(*options.precision));
     return open_reference();
   }
-  if (options.name == "cpu" || options.name == "auto") return open_cpu(options.precision, options.threads);
-  throw fail(Code::usage, "--device {}: known devices are auto, cpu and reference", options.name);
+  throw fail(Code::usage, "--device {}: known devices are auto, cuda, cuda:N, cpu and reference", options.name);
 }
 
 }  // namespace cudream

@@ -10,7 +10,7 @@
 namespace cudream {
 
 struct DeviceOptions {
-  std::string name = "auto";       // auto, cpu, reference; cuda and cuda:N where built
+  std::string name = "auto";       // auto, cuda, cuda:N, cpu or reference
   std::optional<DType> precision;  // nothing: the best this device has (bf16 where the processor is fast at it)
   int threads = 0;                 // 0: as many as there are processors for this process
 };

@@ -10,15 +10,20 @@
 namespace cudream {
 namespace {
 
+// Offsets are 32 bits wide: the host refuses pictures of more elements.
 template <typename T>
 struct Windows {
   const ConvParams& p;
   const T* x;  // of this picture
-  int top[kRowLoads], left[kRowLoads];
-  int channel = 0, ky = 0, kx = 0;
+  const bool enlarged;
+  int top[kRowLoads], left[kRowLoads];  // where the window of each row of A begins
+  int origin[kRowLoads];                // its offset in x, if x is not enlarged
+  int channel = 0, ky = 0, kx = 0, tap_offset = 0;
 
-  __device__ explicit Windows(const ConvParams& params) : p(params) {
-    x = static_cast<const T*>(p.x) + static_cast<int64_t>(blockIdx.z) * p.height * p.width * p.channels;
+  __device__ explicit Windows(const ConvParams& params)
+      : p(params),
+        x(static_cast<const T*>(p.x) + static_cast<int64_t>(blockIdx.z) * p.height * p.width * p.channels),
+        enlarged(p.up_height != p.height || p.up_width != p.width) {
 #pragma unroll
     for (int i = 0; i < kRowLoads; i++) {
       const int pixel = blockIdx.x * kTileRows + load_row(i);
@@ -26,24 +31,24 @@ struct Windows {
       // Beyond the last pixel the window lies wholly in the border.
       top[i] = y < p.out_height ? y * p.stride - p.pad : -(1 << 30);
       left[i] = (pixel - y * p.out_width) * p.stride - p.pad;
+      origin[i] = (top[i] * p.width + left[i]) * p.channels;
     }
   }
   __device__ void seek(int column) {
     const int tap = column / p.channels;
     channel = column - tap * p.channels;
-    // Beyond the depth the row of the filter is beyond the picture.
     ky = tap / p.kernel;
     kx = tap - ky * p.kernel;
-    if (ky >= p.kernel) ky = 1 << 29;
+    tap_offset = (ky * p.width + kx) * p.channels + channel;
+    if (ky >= p.kernel) ky = 1 << 29;  // beyond the depth the filter's row is beyond the picture
   }
   __device__ float at(int i) const {
-    int row = top[i] + ky, col = left[i] + kx;
-    if (row < 0 || row >= p.up_height || col < 0 || col >= p.up_width) return 0;
-    if (p.up_height != p.height || p.up_width != p.width) {
-      row = static_cast<int>(static_cast<unsigned>(row) * static_cast<unsigned>(p.height) / static_cast<unsigned>(p.up_height));
-      col = static_cast<int>(static_cast<unsigned>(col) * static_cast<unsigned>(p.width) / static_cast<unsigned>(p.up_width));
-    }
-    return to_float(x[(static_cast<int64_t>(row) * p.width + col) * p.channels + channel]);
+    // As unsigned numbers, what lies above or left of the picture is beyond it too.
+    const unsigned row = top[i] + ky, col = left[i] + kx;
+    if (row >= p.up_height || col >= p.up_width) return 0;
+    unsigned offset = origin[i] + tap_offset;
+    if (enlarged) offset = (row * p.height / p.up_height * p.width + col * p.width / p.up_width) * p.channels + channel;
+    return to_float(x[offset]);
   }
 };
 

@@ -82,6 +82,7 @@ class CudaDevice final : public Device {
 
   void conv2d(View out, View x, const Conv& c, const ConvArgs& a) override {
     const auto size = [&](int axis) { return kernel_int(x.shape[axis]); };
+    kernel_int(x.shape.size() / x.shape[0]);  // the kernel's offsets within a picture
     gpu_.launch(choose_conv(x.dtype, out.shape[1] * out.shape[2], out.shape[3], x.shape[0]),
                 ConvParams{.x = x.data,
                            .w = c.w->data.data,

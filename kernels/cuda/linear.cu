@@ -14,18 +14,21 @@ namespace {
 
 template <typename T>
 struct Rows {
-  const T* x;  // of this picture
-  int rows, depth, k = 0;
+  const T* x;  // this thread's first row
+  int rows;    // from there on
+  int depth, k = 0;
   __device__ void seek(int column) { k = column; }
   __device__ float at(int i) const {
-    const int row = blockIdx.x * kTileRows + load_row(i);
-    return row < rows && k < depth ? to_float(x[static_cast<int64_t>(row) * depth + k]) : 0.f;
+    const bool inside = i * kLoadStep < rows && k < depth;
+    return inside ? to_float(x[static_cast<int64_t>(i) * kLoadStep * depth + k]) : 0.f;
   }
 };
 
 template <typename T>
 __device__ Rows<T> rows_of(const LinearParams& p) {
-  return {static_cast<const T*>(p.x) + static_cast<int64_t>(blockIdx.z) * p.rows * p.depth, p.rows, p.depth};
+  const int first = blockIdx.x * kTileRows + load_row(0);
+  const int64_t row = static_cast<int64_t>(blockIdx.z) * p.rows + first;
+  return {static_cast<const T*>(p.x) + row * p.depth, p.rows - first, p.depth};
 }
 
 template <typename T>

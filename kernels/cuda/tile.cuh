@@ -42,9 +42,11 @@ struct Tile {
     __shared__ __align__(16) float shared[kSums > kOperands ? kSums : kOperands];
     float* a = shared;                                    // [kTileDepth][kTileRows + kPad]
     float* b = shared + kTileDepth * (kTileRows + kPad);  // [kTileDepth][kStride]
-    const int column = threadIdx.x % kTileDepth, row = threadIdx.x / kTileDepth;
+    const int column = threadIdx.x % kTileDepth;
     const int patch_row = threadIdx.x / (kCols / kPatchCols) * kPatchRows;
     const int patch_col = threadIdx.x % (kCols / kPatchCols) * kPatchCols;
+    const int first_out = blockIdx.y * kCols + load_row(0), outs_left = outs - first_out;
+    const T* weights = w + static_cast<int64_t>(first_out) * depth;
     float sum[kPatchRows][kPatchCols] = {};
 
     for (int k0 = 0; k0 < depth; k0 += kTileDepth) {
@@ -52,11 +54,10 @@ struct Tile {
       source.seek(k);
 #pragma unroll
       for (int i = 0; i < kRowLoads; i++) a[column * (kTileRows + kPad) + load_row(i)] = source.at(i);
+      const T* at = weights + k;
 #pragma unroll
-      for (int i = row; i < kCols; i += kLoadStep) {
-        const int64_t out = blockIdx.y * kCols + i;
-        b[column * kStride + i] = k < depth && out < outs ? to_float(w[out * depth + k]) : 0.f;
-      }
+      for (int i = 0; i < kCols / kLoadStep; i++, at += kLoadStep * depth)
+        b[column * kStride + load_row(i)] = k < depth && i * kLoadStep < outs_left ? to_float(*at) : 0.f;
       __syncthreads();
 #pragma unroll
       for (int d = 0; d < kTileDepth; d++) {

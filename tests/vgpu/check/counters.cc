@@ -23,12 +23,13 @@ void Counters::add(const Counters& other) {
 
 std::string Counters::json() const {
   std::string mix;
-  for (size_t i = 1; i < instructions.size(); i++) mix += fmt::format("{}\"{}\":{}", i > 1 ? "," : "", kClassNames[i], instructions[i]);
+  for (size_t i = 1; i < instructions.size(); i++)
+    mix += fmt::format("{}\"{}\":{}", i > 1 ? "," : "", kClassNames[i], instructions[i]);
   return fmt::format(
       "\"instructions\":{{{}}},\"mma_flops\":{},\"global_read_bytes\":{},\"global_write_bytes\":{},\"global_read_sectors\":{},"
       "\"global_write_sectors\":{},\"shared_wavefronts\":{},\"shared_ideal\":{},\"divergences\":{}",
-      mix, mma_flops, global_read_bytes, global_write_bytes, global_read_sectors, global_write_sectors, shared_wavefronts, shared_ideal,
-      divergences);
+      mix, mma_flops, global_read_bytes, global_write_bytes, global_read_sectors, global_write_sectors, shared_wavefronts,
+      shared_ideal, divergences);
 }
 
 uint32_t count_sectors(const uint64_t* address, uint32_t mask) {

@@ -8,8 +8,8 @@
 namespace cudream::vgpu {
 
 struct Counters {
-  std::array<uint64_t, 10> instructions{};  // warp instructions by Class
-  uint64_t mma_flops = 0;                   // 2 m n k for each mma.sync
+  std::array<uint64_t, 10> instructions{};                     // warp instructions by Class
+  uint64_t mma_flops = 0;                                      // 2 m n k for each mma.sync
   uint64_t global_read_bytes = 0, global_write_bytes = 0;      // asked for by active lanes
   uint64_t global_read_sectors = 0, global_write_sectors = 0;  // distinct 32-byte sectors of each warp request
   uint64_t shared_wavefronts = 0, shared_ideal = 0;            // passes over the 32 banks, and the fewest possible

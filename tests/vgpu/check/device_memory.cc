@@ -12,7 +12,9 @@ namespace {
 constexpr uint64_t kAlign = 512, kRedZone = 64 * 1024;
 constexpr uint8_t kPoison = 0xff;
 
-uint32_t bits_for(uint32_t n) { return n >= 8 ? 0xffu : (1u << n) - 1; }
+uint32_t bits_for(uint32_t n) {
+  return n >= 8 ? 0xffu : (1u << n) - 1;
+}
 
 }  // namespace
 
@@ -77,6 +79,16 @@ bool DeviceMemory::release(uint64_t address) {
   return true;
 }
 
+uint64_t DeviceMemory::release_all(int device) {
+  uint64_t bytes = 0;
+  for (const auto& [address, a] : allocations_) {
+    if (a.device != device || a.freed) continue;
+    bytes += a.bytes;
+    release(address);
+  }
+  return bytes;
+}
+
 const Allocation* DeviceMemory::find(uint64_t address) const {
   auto after = allocations_.upper_bound(address);
   if (after == allocations_.begin()) return nullptr;
@@ -92,7 +104,8 @@ std::string DeviceMemory::describe(uint64_t address) const {
   const std::string which = fmt::format("the {}{}-byte allocation at {:#x}", a.freed ? "freed " : "", a.bytes, a.address);
   if (offset < a.bytes) return fmt::format("byte {} of {}", offset, which);
   if (after != allocations_.end() && after->first - address < offset - a.bytes) {
-    return fmt::format("{} bytes before the {}-byte allocation at {:#x}", after->first - address, after->second.bytes, after->first);
+    return fmt::format("{} bytes before the {}-byte allocation at {:#x}", after->first - address, after->second.bytes,
+                       after->first);
   }
   return fmt::format("{} bytes past the end of {}", offset - a.bytes, which);
 }

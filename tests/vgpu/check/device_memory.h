@@ -34,6 +34,8 @@ class DeviceMemory {
   Allocation& allocate(uint64_t bytes, int device);
   // False when `address` is not the start of a live allocation.
   bool release(uint64_t address);
+  // Releases what is left on a device; how many bytes that was.
+  uint64_t release_all(int device);
   // The live or freed allocation in which `address` lies; null in a red zone or outside.
   const Allocation* find(uint64_t address) const;
   // Where `address` lies, for a message: "16 bytes past the end of the 4096-byte allocation at 0x...".

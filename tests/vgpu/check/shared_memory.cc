@@ -1,6 +1,7 @@
 // The shared memory of one block and its shadow.
 #include "tests/vgpu/check/shared_memory.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
@@ -10,9 +11,15 @@ namespace {
 constexpr uint32_t kNoWarp = ~0u;
 constexpr uint32_t kClockLimit = 1u << 20;
 
-uint32_t entry(uint32_t time, uint32_t code) { return time << 11 | code; }
-uint32_t code_of(uint32_t e) { return e & 2047; }
-uint32_t time_of(uint32_t e) { return e >> 11; }
+uint32_t entry(uint32_t time, uint32_t code) {
+  return time << 11 | code;
+}
+uint32_t code_of(uint32_t e) {
+  return e & 2047;
+}
+uint32_t time_of(uint32_t e) {
+  return e >> 11;
+}
 
 }  // namespace
 
@@ -88,9 +95,37 @@ Conflict SharedMemory::may_write(const Shadow& s, Accessor who) const {
   return races(s.write, who) ? Conflict::write_write : Conflict::none;
 }
 
-Conflict SharedMemory::write(Accessor who, uint32_t offset, uint32_t n) {
+bool SharedMemory::read_warp(uint32_t warp, uint32_t warp_time, const std::array<uint32_t, 32>& offsets, uint32_t mask,
+                             uint32_t n) {
+  const uint32_t begin = block_start_ << kCodeBits, end = last_barrier_ << kCodeBits;
+  const uint32_t warp_mark = entry(warp_time, kWarpLanes + warp);
+  const uint32_t grains = std::max(n >> shift_, 1u);
+  uint32_t last = ~0u;  // where the lane before read: neighbours often read one place
+  bool shared = false;  // and whether that is noted already
+  for (uint32_t left = mask; left != 0; left &= left - 1) {
+    const auto lane = static_cast<uint32_t>(std::countr_zero(left));
+    const uint32_t offset = offsets[lane];
+    if (offset == last && shared) continue;
+    Shadow* shadow = shadow_.data() + (offset >> shift_);
+    const Accessor who{warp * 32 + lane, warp_time};
+    for (uint32_t g = 0; g < grains; g++) {
+      Shadow& s = shadow[g];
+      if (s.write - begin >= end - begin) return false;
+      if (offset != last) {
+        note_reader(s.read, entry(warp_time, kThread + who.thread), end, who);
+      } else if ((s.read & kCodeMask) != kSeveral) {
+        s.read = warp_mark;
+      }
+    }
+    shared = offset == last;
+    last = offset;
+  }
+  return true;
+}
+
+Conflict SharedMemory::write_slowly(Accessor who, uint32_t first, uint32_t last) {
   Conflict worst = Conflict::none;
-  for (uint32_t i = offset >> shift_, end = (offset + n - 1) >> shift_; i <= end; i++) {
+  for (uint32_t i = first; i <= last; i++) {
     const Conflict c = may_write(shadow_[i], who);
     if (c == Conflict::async_in_flight || c == Conflict::race) return c;
     if (c == Conflict::write_write) worst = c;

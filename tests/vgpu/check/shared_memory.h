@@ -5,6 +5,7 @@
 // warps, a warp synchronisation for lanes of one warp. What the clock said before the block began counts as never written.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -24,7 +25,9 @@ class SharedMemory {
   void begin_launch(uint32_t bytes, uint32_t grain);
   // A new block: nothing is written.
   void begin_block();
-  uint32_t tick() { return ++clock_; }
+  // The next moment. kNever when the clock has run out: two million ticks without a barrier.
+  static constexpr uint32_t kNever = (1u << 21) - 2;
+  uint32_t tick() { return bytes_ == 0 || clock_ == kNever ? clock_ : ++clock_; }
   // All threads of the block have met: returns the new time.
   uint32_t barrier();
 
@@ -41,18 +44,21 @@ class SharedMemory {
       if (const Conflict c = find_read_conflict(who, first, last); c != Conflict::none) return c;
     }
     const uint32_t mark = who.warp_time << kCodeBits | (kThread + who.thread);
-    for (uint32_t i = first; i <= last; i++) {
-      uint32_t& r = shadow_[i].read;
-      if (r < end) {
-        r = mark;
-      } else if ((r & kCodeMask) != kSeveral) {
-        r = merge_readers(r, who);
-      }
-    }
+    for (uint32_t i = first; i <= last; i++) note_reader(shadow_[i].read, mark, end, who);
     return Conflict::none;
   }
+  // The reads of a whole warp, of `n` bytes at the valid offsets of the lanes of `mask`. False when some lane may have a
+  // conflict: then they go one by one, which finds it.
+  bool read_warp(uint32_t warp, uint32_t warp_time, const std::array<uint32_t, 32>& offsets, uint32_t mask, uint32_t n);
   // write_write is only a fault if the values differ; the caller knows them.
-  Conflict write(Accessor who, uint32_t offset, uint32_t n);
+  Conflict write(Accessor who, uint32_t offset, uint32_t n) {
+    const uint32_t first = offset >> shift_, last = (offset + n - 1) >> shift_, end = last_barrier_ << kCodeBits;
+    bool untouched = true;
+    for (uint32_t i = first; i <= last; i++) untouched &= shadow_[i].write < end && shadow_[i].read < end;
+    if (!untouched) return write_slowly(who, first, last);
+    for (uint32_t i = first; i <= last; i++) shadow_[i].write = who.warp_time << kCodeBits | (kThread + who.thread);
+    return Conflict::none;
+  }
   Conflict atomic(Accessor who, uint32_t offset, uint32_t n);
   // A cp.async was issued: until `deliver`, nobody may touch the bytes.
   Conflict begin_async(Accessor who, uint32_t offset, uint32_t n);
@@ -72,6 +78,14 @@ class SharedMemory {
     uint32_t write = 0, read = 0;  // time << kCodeBits | who; 0: never
   };
   static uint32_t warp_of(uint32_t code);
+  void note_reader(uint32_t& entry, uint32_t mark, uint32_t end, Accessor who) const {
+    if (entry < end) {
+      entry = mark;
+    } else if ((entry & kCodeMask) != kSeveral) {
+      entry = merge_readers(entry, who);
+    }
+  }
+  Conflict write_slowly(Accessor who, uint32_t first, uint32_t last);
   Conflict find_read_conflict(Accessor who, uint32_t first, uint32_t last) const;
   uint32_t merge_readers(uint32_t entry, Accessor who) const;
   bool races(uint32_t entry, Accessor who) const;

@@ -15,7 +15,9 @@ Space space_of(uint64_t address) {
   return Space::global;
 }
 
-std::string_view verb(Access access) { return access == Access::read ? "read" : access == Access::write ? "write" : "atomic"; }
+std::string_view verb(Access access) {
+  return access == Access::read ? "read" : access == Access::write ? "write" : "atomic";
+}
 
 [[noreturn]] void misaligned(Warp& w, const Inst& inst, uint32_t lane, std::string_view space, uint64_t address, uint32_t bytes) {
   fault(w, inst, lane, FaultKind::misaligned, fmt::format("misaligned {} access of {} bytes at {:#x}", space, bytes, address));
@@ -23,7 +25,8 @@ std::string_view verb(Access access) { return access == Access::read ? "read" : 
 
 void count_global(Warp& w, const std::array<uint64_t, kLanes>& address, uint32_t bytes, Access access) {
   Counters& c = w.block->counters;
-  const uint64_t asked = uint64_t{bytes} * static_cast<uint32_t>(__builtin_popcount(w.mask)), sectors = count_sectors(address.data(), w.mask);
+  const uint64_t asked = uint64_t{bytes} * static_cast<uint32_t>(__builtin_popcount(w.mask)),
+                 sectors = count_sectors(address.data(), w.mask);
   if (access != Access::write) {
     c.global_read_bytes += asked;
     c.global_read_sectors += sectors;
@@ -35,7 +38,8 @@ void count_global(Warp& w, const std::array<uint64_t, kLanes>& address, uint32_t
 }
 
 // A whole warp on consecutive places of one allocation: one check. False where the lanes must go one by one.
-bool resolve_consecutive(Warp& w, const Inst& inst, const std::array<uint64_t, kLanes>& address, uint32_t bytes, Access access, Pointers& out) {
+bool resolve_consecutive(Warp& w, const Inst& inst, const std::array<uint64_t, kLanes>& address, uint32_t bytes, Access access,
+                         Pointers& out) {
   if (w.mask != kFull || address[0] % bytes != 0) return false;
   for (uint32_t lane = 1; lane < kLanes; lane++) {
     if (address[lane] != address[0] + uint64_t{lane} * bytes) return false;
@@ -55,21 +59,44 @@ bool resolve_consecutive(Warp& w, const Inst& inst, const std::array<uint64_t, k
   return true;
 }
 
-void resolve_global(Warp& w, const Inst& inst, const std::array<uint64_t, kLanes>& address, uint32_t bytes, Access access, Pointers& out) {
+void resolve_global(Warp& w, const Inst& inst, const std::array<uint64_t, kLanes>& address, uint32_t bytes, Access access,
+                    Pointers& out) {
   if (w.block->count_traffic) count_global(w, address, bytes, access);
   if (address[0] % 16 == 0 && resolve_consecutive(w, inst, address, bytes, access, out)) return;
+  uint32_t last = kLanes;  // the lane checked last: neighbours often share an address
   for (uint32_t lane = 0; lane < kLanes; lane++) {
-    if ((w.mask >> lane & 1) != 0) out.lane[lane] = global_pointer(w, inst, lane, address[lane], bytes, access);
+    if ((w.mask >> lane & 1) == 0) continue;
+    const bool again = last != kLanes && address[lane] == address[last];
+    out.lane[lane] = again ? out.lane[last] : global_pointer(w, inst, lane, address[lane], bytes, access);
+    last = lane;
   }
 }
 
-void resolve_shared(Warp& w, const Inst& inst, const std::array<uint64_t, kLanes>& address, uint32_t bytes, Access access, Pointers& out) {
+// All lanes of a warp at once, when nothing is wrong; false where they must go one by one.
+bool read_shared_together(Warp& w, const std::array<uint64_t, kLanes>& address, uint32_t bytes, Pointers& out) {
+  SharedMemory& shared = w.block->shared;
+  const uint64_t spare = address[static_cast<uint32_t>(__builtin_ctz(w.mask))];
+  std::array<uint32_t, kLanes> offsets;
+  bool legal = true;
+  for (uint32_t lane = 0; lane < kLanes; lane++) {
+    const uint64_t at = (w.mask >> lane & 1) != 0 ? address[lane] : spare;
+    legal &= at + bytes <= shared.bytes() && at <= kWindowBytes && (at & (bytes - 1)) == 0;
+    offsets[lane] = static_cast<uint32_t>(at);
+  }
+  if (!legal || !shared.read_warp(w.index, w.time, offsets, w.mask, bytes)) return false;
+  for (uint32_t lane = 0; lane < kLanes; lane++) out.lane[lane] = shared.data() + offsets[lane];
+  return true;
+}
+
+void resolve_shared(Warp& w, const Inst& inst, const std::array<uint64_t, kLanes>& address, uint32_t bytes, Access access,
+                    Pointers& out) {
   SharedMemory& shared = w.block->shared;
   if (w.block->count_traffic) {
     const Wavefronts n = count_wavefronts(address.data(), w.mask, bytes);
     w.block->counters.shared_wavefronts += n.needed;
     w.block->counters.shared_ideal += n.ideal;
   }
+  if (access == Access::read && read_shared_together(w, address, bytes, out)) return;
   for (uint32_t lane = 0; lane < kLanes; lane++) {
     if ((w.mask >> lane & 1) == 0) continue;
     const uint32_t offset = check_shared(w, inst, lane, address[lane], bytes);
@@ -92,26 +119,30 @@ void resolve_local(Warp& w, const Inst& inst, const std::array<uint64_t, kLanes>
     if ((w.mask >> lane & 1) == 0) continue;
     const uint64_t offset = address[lane];
     if (offset > size || size - offset < bytes) {
-      fault(w, inst, lane, FaultKind::illegal_address, fmt::format("local access of {} bytes at {} of {}", bytes, static_cast<int64_t>(offset), size));
+      fault(w, inst, lane, FaultKind::illegal_address,
+            fmt::format("local access of {} bytes at {} of {}", bytes, static_cast<int64_t>(offset), size));
     }
     if (offset % bytes != 0) misaligned(w, inst, lane, "local", offset, bytes);
     out.lane[lane] = w.local + uint64_t{lane} * size + offset;
   }
 }
 
-void resolve_param(Warp& w, const Inst& inst, const std::array<uint64_t, kLanes>& address, uint32_t bytes, Access access, Pointers& out) {
+void resolve_param(Warp& w, const Inst& inst, const std::array<uint64_t, kLanes>& address, uint32_t bytes, Access access,
+                   Pointers& out) {
   const uint32_t size = w.block->program->kernel->parameter_bytes;
   for (uint32_t lane = 0; lane < kLanes; lane++) {
     if ((w.mask >> lane & 1) == 0) continue;
     const uint64_t offset = address[lane];
     if (access != Access::read || offset > size || size - offset < bytes) {
-      fault(w, inst, lane, FaultKind::illegal_address, fmt::format("{} of {} bytes at {} of {} bytes of parameters", verb(access), bytes, offset, size));
+      fault(w, inst, lane, FaultKind::illegal_address,
+            fmt::format("{} of {} bytes at {} of {} bytes of parameters", verb(access), bytes, offset, size));
     }
     out.lane[lane] = const_cast<uint8_t*>(w.block->parameters) + offset;
   }
 }
 
-void resolve_in(Space space, Warp& w, const Inst& inst, const std::array<uint64_t, kLanes>& address, uint32_t bytes, Access access, Pointers& out) {
+void resolve_in(Space space, Warp& w, const Inst& inst, const std::array<uint64_t, kLanes>& address, uint32_t bytes,
+                Access access, Pointers& out) {
   switch (space) {
     case Space::shared: return resolve_shared(w, inst, address, bytes, access, out);
     case Space::local: return resolve_local(w, inst, address, bytes, out);
@@ -121,11 +152,15 @@ void resolve_in(Space space, Warp& w, const Inst& inst, const std::array<uint64_
 }
 
 // Lanes may point into different spaces: one pass for each.
-void resolve_generic(Warp& w, const Inst& inst, std::array<uint64_t, kLanes>& address, uint32_t bytes, Access access, Pointers& out) {
+void resolve_generic(Warp& w, const Inst& inst, std::array<uint64_t, kLanes>& address, uint32_t bytes, Access access,
+                     Pointers& out) {
   const uint32_t mask = w.mask;
   for (uint32_t left = mask; left != 0;) {
     const Space space = space_of(address[static_cast<uint32_t>(__builtin_ctz(left))]);
-    const uint64_t window = space == Space::shared ? kSharedWindow : space == Space::local ? kLocalWindow : space == Space::param ? kParamWindow : 0;
+    const uint64_t window = space == Space::shared  ? kSharedWindow
+                            : space == Space::local ? kLocalWindow
+                            : space == Space::param ? kParamWindow
+                                                    : 0;
     uint32_t same = 0;
     for (uint32_t lane = 0; lane < kLanes; lane++) {
       if ((left >> lane & 1) == 0 || space_of(address[lane]) != space) continue;
@@ -156,14 +191,16 @@ uint8_t* global_pointer(Warp& w, const Inst& inst, uint32_t lane, uint64_t addre
   if (a == nullptr || a->freed || a->device != w.block->device || !a->holds(address, bytes)) {
     const std::string foreign = a != nullptr && a->device != w.block->device ? fmt::format(", on device {}", a->device) : "";
     fault(w, inst, lane, FaultKind::illegal_address,
-          fmt::format("illegal global {} of {} bytes at {:#x}: {}{}", verb(access), bytes, address, w.block->memory->describe(address), foreign));
+          fmt::format("illegal global {} of {} bytes at {:#x}: {}{}", verb(access), bytes, address,
+                      w.block->memory->describe(address), foreign));
   }
   if (address % bytes != 0) misaligned(w, inst, lane, "global", address, bytes);
   if (access == Access::write) {
     a->mark_written(address, bytes);
   } else if (!a->was_written(address, bytes)) {
     fault(w, inst, lane, FaultKind::uninitialised,
-          fmt::format("read of {} bytes of global memory that was never written, at {:#x}: {}", bytes, address, w.block->memory->describe(address)));
+          fmt::format("read of {} bytes of global memory that was never written, at {:#x}: {}", bytes, address,
+                      w.block->memory->describe(address)));
   }
   return a->at(address);
 }
@@ -171,7 +208,8 @@ uint8_t* global_pointer(Warp& w, const Inst& inst, uint32_t lane, uint64_t addre
 void shared_fault(Warp& w, const Inst& inst, uint32_t lane, uint64_t offset, uint32_t bytes) {
   const uint32_t size = w.block->shared.bytes();
   if (offset > size || size - offset < bytes) {
-    fault(w, inst, lane, FaultKind::illegal_address, fmt::format("shared access of {} bytes at {} of {}", bytes, static_cast<int64_t>(offset), size));
+    fault(w, inst, lane, FaultKind::illegal_address,
+          fmt::format("shared access of {} bytes at {} of {}", bytes, static_cast<int64_t>(offset), size));
   }
   misaligned(w, inst, lane, "shared", offset, bytes);
 }
@@ -182,9 +220,11 @@ void shared_fault(Warp& w, const Inst& inst, uint32_t lane, Conflict conflict, u
       fault(w, inst, lane, FaultKind::uninitialised, fmt::format("read of shared memory that was never written, at {}", offset));
     case Conflict::race:
     case Conflict::write_write:
-      fault(w, inst, lane, FaultKind::race, fmt::format("race on shared memory at {}: another thread's access is not ordered with this one", offset));
+      fault(w, inst, lane, FaultKind::race,
+            fmt::format("race on shared memory at {}: another thread's access is not ordered with this one", offset));
     default:
-      fault(w, inst, lane, FaultKind::async_in_flight, fmt::format("access to shared memory at {} before the cp.async that fills it was waited for", offset));
+      fault(w, inst, lane, FaultKind::async_in_flight,
+            fmt::format("access to shared memory at {} before the cp.async that fills it was waited for", offset));
   }
 }
 

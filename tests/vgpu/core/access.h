@@ -33,7 +33,8 @@ inline void report(Warp& w, const Inst& inst, uint32_t lane, Conflict conflict, 
 }
 // Bounds and alignment of a shared access; the offset.
 inline uint32_t check_shared(Warp& w, const Inst& inst, uint32_t lane, uint64_t offset, uint32_t bytes) {
-  if (offset + bytes > w.block->shared.bytes() || offset > kWindowBytes || (offset & (bytes - 1)) != 0) shared_fault(w, inst, lane, offset, bytes);
+  if (offset + bytes > w.block->shared.bytes() || offset > kWindowBytes || (offset & (bytes - 1)) != 0)
+    shared_fault(w, inst, lane, offset, bytes);
   return static_cast<uint32_t>(offset);
 }
 

@@ -9,11 +9,14 @@ namespace cudream::vgpu {
 namespace {
 
 // Bytes of a whole warp: predicates are one 32-bit mask.
-uint32_t warp_bytes(uint32_t lane_bytes) { return lane_bytes == 1 ? 64 : lane_bytes * 32; }
+uint32_t warp_bytes(uint32_t lane_bytes) {
+  return lane_bytes == 1 ? 64 : lane_bytes * 32;
+}
 
 class Liveness {
  public:
-  Liveness(const std::vector<Inst>& code, size_t registers) : code_(code), words_((registers + 63) / 64), first_(registers, ~0u), last_(registers, 0) {
+  Liveness(const std::vector<Inst>& code, size_t registers)
+      : code_(code), words_((registers + 63) / 64), first_(registers, ~0u), last_(registers, 0) {
     split();
     solve();
     for (const BasicBlock& b : blocks_) extend(b);

@@ -41,17 +41,21 @@ constexpr std::array<SpecialName, 23> kSpecials = {{{"%tid.x", Special::tid_x},
 
 // Whether an operand, or one inside it, is `name`.
 bool mentions(const ptx::Operand& operand, std::string_view name) {
-  return operand.text == name || std::any_of(operand.elements.begin(), operand.elements.end(), [&](const ptx::Operand& e) { return mentions(e, name); });
+  return operand.text == name ||
+         std::any_of(operand.elements.begin(), operand.elements.end(), [&](const ptx::Operand& e) { return mentions(e, name); });
 }
 
 bool mentions(const ptx::Kernel& kernel, std::string_view name) {
   return std::any_of(kernel.body.begin(), kernel.body.end(), [&](const ptx::Statement& s) {
     const auto* in = std::get_if<ptx::Instruction>(&s);
-    return in != nullptr && std::any_of(in->operands.begin(), in->operands.end(), [&](const ptx::Operand& o) { return mentions(o, name); });
+    return in != nullptr &&
+           std::any_of(in->operands.begin(), in->operands.end(), [&](const ptx::Operand& o) { return mentions(o, name); });
   });
 }
 
-uint32_t align_up(uint32_t value, uint32_t align) { return (value + align - 1) / align * align; }
+uint32_t align_up(uint32_t value, uint32_t align) {
+  return (value + align - 1) / align * align;
+}
 
 }  // namespace
 
@@ -107,7 +111,9 @@ uint32_t KernelBuilder::carry() {
   return *carry_;
 }
 
-void KernelBuilder::note_shared_access(uint32_t bytes) { program_.shared_grain = std::min(program_.shared_grain, bytes); }
+void KernelBuilder::note_shared_access(uint32_t bytes) {
+  program_.shared_grain = std::min(program_.shared_grain, bytes);
+}
 
 void KernelBuilder::declare(const ptx::Registers& r) {
   auto& scope = scopes_.back();

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstring>
 #include <exception>
 #include <memory>
@@ -13,6 +14,8 @@
 
 namespace cudream::vgpu {
 namespace {
+
+constexpr std::chrono::microseconds kWorthAThread{300};
 
 // One worker: its block, with storage kept from block to block.
 class Worker {
@@ -27,7 +30,8 @@ class Worker {
     block_.threads = launch.threads;
     block_.dynamic_shared = launch.dynamic_shared;
     block_.count_traffic = options.count_traffic;
-    block_.shared.begin_launch(launch.dynamic_shared > 0 ? p.dynamic_offset + launch.dynamic_shared : p.shared_bytes, p.shared_grain);
+    block_.shared.begin_launch(launch.dynamic_shared > 0 ? p.dynamic_offset + launch.dynamic_shared : p.shared_bytes,
+                               p.shared_grain);
     threads_ = static_cast<uint32_t>(launch.threads.size());
     const uint32_t warps = (threads_ + kLanes - 1) / kLanes;
     const size_t stride = (p.register_bytes + 63) / 64 * 64;
@@ -48,7 +52,8 @@ class Worker {
 
   void run_block(uint64_t index) {
     const Dim& g = block_.grid;
-    block_.id = {static_cast<uint32_t>(index % g.x), static_cast<uint32_t>(index / g.x % g.y), static_cast<uint32_t>(index / g.x / g.y)};
+    block_.id = {static_cast<uint32_t>(index % g.x), static_cast<uint32_t>(index / g.x % g.y),
+                 static_cast<uint32_t>(index / g.x / g.y)};
     block_.shared.begin_block();
     std::memset(local_.data(), 0xff, local_.size());
     for (Warp& w : block_.warps) begin(w);
@@ -57,7 +62,8 @@ class Worker {
 
   // The counters, instructions added up from the visits of each.
   Counters finish() {
-    for (size_t i = 0; i < executed_.size(); i++) block_.counters.instructions[static_cast<size_t>(block_.program->code[i].cls)] += executed_[i];
+    for (size_t i = 0; i < executed_.size(); i++)
+      block_.counters.instructions[static_cast<size_t>(block_.program->code[i].cls)] += executed_[i];
     return block_.counters;
   }
 
@@ -133,12 +139,12 @@ class Worker {
       }
       w.pc++;
       w.mask = w.active;
+      executed_[static_cast<size_t>(&inst - code)]++;  // skipped under its guard, it is issued all the same
       if (inst.guard != Inst::kAlways) {
         const uint32_t guard = w.predicate(inst.guard);
         w.mask &= inst.guard_inverted ? ~guard : guard;
         if (w.mask == 0) continue;
       }
-      executed_[static_cast<size_t>(&inst - code)]++;
       inst.run(w, inst);
     }
   }
@@ -188,9 +194,10 @@ Counters run(const Launch& launch, const DeviceMemory& memory, const LaunchOptio
   std::exception_ptr failure;
   Counters total;
   std::mutex mutex;
-  const auto work = [&] {
-    Worker worker(launch, memory, options);
-    for (uint64_t i = next++; i < blocks && i < failed_block; i = next++) {
+  const auto run_blocks = [&](Worker& worker, uint64_t most) {
+    for (uint64_t done = 0; done < most; done++) {
+      const uint64_t i = next++;
+      if (i >= blocks || i > failed_block) return;
       try {
         worker.run_block(options.reverse ? blocks - 1 - i : i);
       } catch (...) {
@@ -201,13 +208,29 @@ Counters run(const Launch& launch, const DeviceMemory& memory, const LaunchOptio
         }
       }
     }
+  };
+  const auto finish = [&](Worker& worker) {
     const std::lock_guard lock(mutex);
     total.add(worker.finish());
   };
+  // Small launches are not worth a thread: the first block tells.
+  Worker own(launch, memory, options);
+  const auto begin = std::chrono::steady_clock::now();
+  run_blocks(own, 1);
+  const auto rest = (std::chrono::steady_clock::now() - begin) * (blocks - 1);
   std::vector<std::thread> helpers;
-  for (uint64_t i = 1; i < std::min(cores, blocks); i++) helpers.emplace_back(work);
-  work();
+  if (rest > kWorthAThread) {
+    for (uint64_t i = 1; i < std::min(cores, blocks); i++) {
+      helpers.emplace_back([&] {
+        Worker worker(launch, memory, options);
+        run_blocks(worker, blocks);
+        finish(worker);
+      });
+    }
+  }
+  run_blocks(own, blocks);
   for (std::thread& t : helpers) t.join();
+  finish(own);
   if (failure) std::rethrow_exception(failure);
   return total;
 }

@@ -11,8 +11,8 @@ namespace cudream::vgpu {
 struct Launch {
   const Program* program = nullptr;
   Dim grid, threads;
-  uint32_t dynamic_shared = 0;       // bytes
-  std::vector<uint8_t> parameters;   // kernel->parameter_bytes of them
+  uint32_t dynamic_shared = 0;      // bytes
+  std::vector<uint8_t> parameters;  // kernel->parameter_bytes of them
   int device = 0;
 };
 

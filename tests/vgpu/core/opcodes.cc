@@ -85,12 +85,14 @@ constexpr Opcode kOpcodes[] = {
     {"vote", Class::sync, decode_vote},
     {"xor", Class::integer, decode_xor},
 };
-static_assert(std::is_sorted(std::begin(kOpcodes), std::end(kOpcodes), [](const Opcode& a, const Opcode& b) { return a.name < b.name; }));
+static_assert(std::is_sorted(std::begin(kOpcodes), std::end(kOpcodes),
+                             [](const Opcode& a, const Opcode& b) { return a.name < b.name; }));
 
 }  // namespace
 
 const Opcode* find_opcode(std::string_view name) {
-  const auto* found = std::lower_bound(std::begin(kOpcodes), std::end(kOpcodes), name, [](const Opcode& o, std::string_view n) { return o.name < n; });
+  const auto* found = std::lower_bound(std::begin(kOpcodes), std::end(kOpcodes), name,
+                                       [](const Opcode& o, std::string_view n) { return o.name < n; });
   return found != std::end(kOpcodes) && found->name == name ? found : nullptr;
 }
 

@@ -27,7 +27,8 @@ void copy_async(Warp& w, const Inst& inst) {
   each_lane(w, [&](uint32_t lane) {
     const uint32_t source_bytes = inst.flag != 0 ? w.at<uint32_t>(inst.reg[kSizeSlot])[lane] : bytes;
     if (source_bytes > bytes) {
-      fault(w, inst, lane, FaultKind::illegal_instruction, fmt::format("cp.async of {} bytes with a source of {}", bytes, source_bytes));
+      fault(w, inst, lane, FaultKind::illegal_instruction,
+            fmt::format("cp.async of {} bytes with a source of {}", bytes, source_bytes));
     }
     const uint64_t source = from[lane] + static_cast<uint64_t>(inst.imm2);
     const uint32_t offset = check_shared(w, inst, lane, to[lane], bytes);
@@ -35,10 +36,12 @@ void copy_async(Warp& w, const Inst& inst) {
       global_pointer(w, inst, lane, source, bytes, Access::read);
     } else {
       for (uint32_t i = 0; i < source_bytes; i++) global_pointer(w, inst, lane, source + i, 1, Access::read);
-      if (source % bytes != 0) fault(w, inst, lane, FaultKind::misaligned, fmt::format("misaligned cp.async of {} bytes from {:#x}", bytes, source));
+      if (source % bytes != 0)
+        fault(w, inst, lane, FaultKind::misaligned, fmt::format("misaligned cp.async of {} bytes from {:#x}", bytes, source));
     }
     report(w, inst, lane, shared.begin_async(w.accessor(lane), offset, bytes), offset);
-    w.copies.push_back({source, offset, lane, w.async_group[lane], static_cast<uint16_t>(bytes), static_cast<uint16_t>(source_bytes)});
+    w.copies.push_back(
+        {source, offset, lane, w.async_group[lane], static_cast<uint16_t>(bytes), static_cast<uint16_t>(source_bytes)});
     if (source_bytes == 0) return;
     sources[lane] = source;
     reading |= 1u << lane;
@@ -59,7 +62,8 @@ void commit_group(Warp& w, const Inst&) {
 void wait_group(Warp& w, const Inst& inst) {
   SharedMemory& shared = w.block->shared;
   std::erase_if(w.copies, [&](const AsyncCopy& c) {
-    const bool due = (w.mask >> c.lane & 1) != 0 && (inst.imm < 0 || c.group + static_cast<uint64_t>(inst.imm) < w.async_group[c.lane]);
+    const bool due =
+        (w.mask >> c.lane & 1) != 0 && (inst.imm < 0 || c.group + static_cast<uint64_t>(inst.imm) < w.async_group[c.lane]);
     if (!due) return false;
     uint8_t* place = shared.data() + c.to;
     if (c.source_bytes > 0) std::memcpy(place, w.block->allocation(inst, c.source)->at(c.source), c.source_bytes);

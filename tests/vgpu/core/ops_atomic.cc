@@ -18,8 +18,10 @@ template <typename T>
 T combine(Atomic op, T old, T b, T c) {
   switch (op) {
     case Atomic::add:
-      if constexpr (std::is_floating_point_v<T>) return old + b;
-      else return static_cast<T>(static_cast<std::make_unsigned_t<T>>(old) + static_cast<std::make_unsigned_t<T>>(b));
+      if constexpr (std::is_floating_point_v<T>)
+        return old + b;
+      else
+        return static_cast<T>(static_cast<std::make_unsigned_t<T>>(old) + static_cast<std::make_unsigned_t<T>>(b));
     case Atomic::min: return old < b ? old : b;
     case Atomic::max: return old > b ? old : b;
     case Atomic::inc: return old >= b ? T{0} : static_cast<T>(old + 1);
@@ -103,7 +105,8 @@ Handler handler_for(Type type, Atomic op) {
 
 void decode_atomic(Decoding& d, bool returns) {
   d.inst.space = take_space(d);
-  if (d.inst.space == Space::local || d.inst.space == Space::param || d.inst.space == Space::constant) d.refuse("no atomics in this state space");
+  if (d.inst.space == Space::local || d.inst.space == Space::param || d.inst.space == Space::constant)
+    d.refuse("no atomics in this state space");
   d.ignore({"relaxed", "acquire", "release", "acq_rel", "cta", "cluster", "gpu", "sys", "noftz"});
   const auto op = static_cast<Atomic>(d.take_one({"add", "min", "max", "inc", "dec", "and", "or", "xor", "exch", "cas"}));
   const Type type = d.take_type();
@@ -124,7 +127,11 @@ void decode_atomic(Decoding& d, bool returns) {
 
 }  // namespace
 
-void decode_atom(Decoding& d) { decode_atomic(d, true); }
-void decode_red(Decoding& d) { decode_atomic(d, false); }
+void decode_atom(Decoding& d) {
+  decode_atomic(d, true);
+}
+void decode_red(Decoding& d) {
+  decode_atomic(d, false);
+}
 
 }  // namespace cudream::vgpu

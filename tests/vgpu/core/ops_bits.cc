@@ -175,11 +175,19 @@ void insert(Warp& w, const Inst& inst) {
 
 }  // namespace
 
-void invert_predicate(Warp& w, const Inst& inst) { w.set_predicate(inst.reg[0], ~w.predicate(inst.reg[1])); }
+void invert_predicate(Warp& w, const Inst& inst) {
+  w.set_predicate(inst.reg[0], ~w.predicate(inst.reg[1]));
+}
 
-void decode_and(Decoding& d) { decode_logic<And>(d); }
-void decode_or(Decoding& d) { decode_logic<Or>(d); }
-void decode_xor(Decoding& d) { decode_logic<Xor>(d); }
+void decode_and(Decoding& d) {
+  decode_logic<And>(d);
+}
+void decode_or(Decoding& d) {
+  decode_logic<Or>(d);
+}
+void decode_xor(Decoding& d) {
+  decode_logic<Xor>(d);
+}
 
 void decode_not(Decoding& d) {
   const Type type = d.take_type();
@@ -212,7 +220,10 @@ void decode_shf(Decoding& d) {
   const bool right = d.take_one({"l", "r"}) == 1, clamp = d.take_one({"wrap", "clamp"}) == 1;
   const Type type = d.take_type();
   if (type != Type::b32) d.refuse("shf is of .b32");
-  emit_same(d, type, 3, right ? clamp ? &funnel<false, false> : &funnel<false, true> : clamp ? &funnel<true, false> : &funnel<true, true>);
+  emit_same(d, type, 3,
+            right   ? clamp ? &funnel<false, false> : &funnel<false, true>
+              : clamp ? &funnel<true, false>
+                    : &funnel<true, true>);
 }
 
 void decode_prmt(Decoding& d) {

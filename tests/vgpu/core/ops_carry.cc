@@ -51,7 +51,10 @@ void decode_carry_sum(Decoding& d, bool reads) {
   const bool writes = d.take("cc");
   const Type type = d.take_type();
   bind_carry(d, reads, writes);
-  emit_same(d, type, 2, size_of(type) == 4 ? Handler{&sum<uint32_t, kSubtract>} : size_of(type) == 8 ? Handler{&sum<uint64_t, kSubtract>} : nullptr);
+  emit_same(d, type, 2,
+            size_of(type) == 4   ? Handler{&sum<uint32_t, kSubtract>}
+            : size_of(type) == 8 ? Handler{&sum<uint64_t, kSubtract>}
+                                 : nullptr);
 }
 
 void decode_carry_product(Decoding& d, bool reads) {
@@ -69,12 +72,24 @@ void decode_carry_product(Decoding& d, bool reads) {
 
 }  // namespace
 
-void decode_addc(Decoding& d) { decode_carry_sum<false>(d, true); }
-void decode_subc(Decoding& d) { decode_carry_sum<true>(d, true); }
-void decode_add_cc(Decoding& d) { decode_carry_sum<false>(d, false); }
-void decode_sub_cc(Decoding& d) { decode_carry_sum<true>(d, false); }
+void decode_addc(Decoding& d) {
+  decode_carry_sum<false>(d, true);
+}
+void decode_subc(Decoding& d) {
+  decode_carry_sum<true>(d, true);
+}
+void decode_add_cc(Decoding& d) {
+  decode_carry_sum<false>(d, false);
+}
+void decode_sub_cc(Decoding& d) {
+  decode_carry_sum<true>(d, false);
+}
 
-void decode_madc(Decoding& d) { decode_carry_product(d, true); }
-void decode_mad_cc(Decoding& d) { decode_carry_product(d, false); }
+void decode_madc(Decoding& d) {
+  decode_carry_product(d, true);
+}
+void decode_mad_cc(Decoding& d) {
+  decode_carry_product(d, false);
+}
 
 }  // namespace cudream::vgpu

@@ -113,7 +113,8 @@ Compare take_comparison(Decoding& d) {
   if (d.take("ls")) return Compare::le;
   if (d.take("hi")) return Compare::gt;
   if (d.take("hs")) return Compare::ge;
-  return static_cast<Compare>(d.take_one({"eq", "ne", "lt", "le", "gt", "ge", "equ", "neu", "ltu", "leu", "gtu", "geu", "num", "nan"}));
+  return static_cast<Compare>(
+      d.take_one({"eq", "ne", "lt", "le", "gt", "ge", "equ", "neu", "ltu", "leu", "gtu", "geu", "num", "nan"}));
 }
 
 // A predicate to the values of `set`: all ones for integers, 1.0 for floats.
@@ -194,7 +195,9 @@ void decode_slct(Decoding& d) {
   d.use(1, 1, type);
   d.use(2, 2, type);
   d.use(3, 3, condition);
-  if (condition == Type::f32) return d.emit(with_float_mode(d, with_bits(size_of(type), []<typename T>() -> Handler { return &select_by_sign<T, float>; })));
+  if (condition == Type::f32)
+    return d.emit(
+        with_float_mode(d, with_bits(size_of(type), []<typename T>() -> Handler { return &select_by_sign<T, float>; })));
   if (condition != Type::s32) d.refuse("slct looks at .s32 or .f32");
   d.emit(with_bits(size_of(type), []<typename T>() -> Handler { return &select_by_sign<T, int32_t>; }));
 }

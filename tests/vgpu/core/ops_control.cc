@@ -8,9 +8,15 @@ namespace {
 
 constexpr uint8_t kSync = 0, kPopc = 1, kAnd = 2;  // Inst::mode of a barrier; 3 is or
 
-void branch(Warp& w, const Inst& inst) { w.jump(static_cast<uint32_t>(inst.imm)); }
-void finish(Warp& w, const Inst&) { w.retire(); }
-void trap(Warp& w, const Inst& inst) { fault(w, inst, static_cast<uint32_t>(__builtin_ctz(w.mask)), FaultKind::illegal_instruction, "trap"); }
+void branch(Warp& w, const Inst& inst) {
+  w.jump(static_cast<uint32_t>(inst.imm));
+}
+void finish(Warp& w, const Inst&) {
+  w.retire();
+}
+void trap(Warp& w, const Inst& inst) {
+  fault(w, inst, static_cast<uint32_t>(__builtin_ctz(w.mask)), FaultKind::illegal_instruction, "trap");
+}
 
 // The warp stops here; when all warps have come, the block goes on (launch.cc).
 void wait_at_barrier(Warp& w, const Inst& inst) {
@@ -21,11 +27,15 @@ void wait_at_barrier(Warp& w, const Inst& inst) {
   w.barrier_id = static_cast<uint32_t>(inst.imm);
 }
 
-void synchronise_warp(Warp& w, const Inst& inst) { w.synchronise(w.at<uint32_t>(inst.reg[0])[__builtin_ctz(w.mask)], inst); }
+void synchronise_warp(Warp& w, const Inst& inst) {
+  w.synchronise(w.at<uint32_t>(inst.reg[0])[__builtin_ctz(w.mask)], inst);
+}
 
 }  // namespace
 
-bool is_jump(const Inst& inst) { return inst.run == &branch; }
+bool is_jump(const Inst& inst) {
+  return inst.run == &branch;
+}
 
 void decode_bra(Decoding& d) {
   d.take("uni");
@@ -38,7 +48,9 @@ void decode_ret(Decoding& d) {
   d.emit(&finish);
 }
 
-void decode_trap(Decoding& d) { d.emit(&trap); }
+void decode_trap(Decoding& d) {
+  d.emit(&trap);
+}
 
 void decode_bar(Decoding& d) {
   d.ignore({"aligned", "cta"});

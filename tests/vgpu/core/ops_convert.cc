@@ -52,7 +52,9 @@ T round_whole(T a, Whole how) {
 
 template <typename T>
 void round_float(Warp& w, const Inst& inst) {
-  each_lane(w, [&](uint32_t lane) { w.at<T>(inst.reg[0])[lane] = round_whole(w.at<T>(inst.reg[1])[lane], static_cast<Whole>(inst.mode)); });
+  each_lane(w, [&](uint32_t lane) {
+    w.at<T>(inst.reg[0])[lane] = round_whole(w.at<T>(inst.reg[1])[lane], static_cast<Whole>(inst.mode));
+  });
 }
 
 // Out of range gives the nearest end. NaN gives 0, or the top bit when either side has 64 bits.
@@ -78,7 +80,9 @@ template <typename Half>
 void half_to_float(Warp& w, const Inst& inst) {
   map_lanes<float, uint16_t>(w, inst, [](uint16_t a) { return Half::load(a); });
 }
-float relu(float a) { return a > 0 ? a : a != a ? a : 0.0f; }
+float relu(float a) {
+  return a > 0 ? a : a != a ? a : 0.0f;
+}
 
 template <typename Host, bool kRelu>
 void float_to_half(Warp& w, const Inst& inst) {
@@ -107,7 +111,9 @@ void half_to_half(Warp& w, const Inst& inst) {
   });
 }
 
-bool is_half(Type type) { return type == Type::f16 || type == Type::bf16; }
+bool is_half(Type type) {
+  return type == Type::f16 || type == Type::bf16;
+}
 bool take_whole(Decoding& d) {
   uint8_t index = 0;
   for (const std::string_view mode : {"rni", "rzi", "rmi", "rpi"}) {
@@ -126,7 +132,9 @@ Handler integer_widths(uint32_t to, uint32_t from) {
   });
 }
 
-int bits_of(Type type) { return static_cast<int>(size_of(type) * 8) * (is_signed(type) ? -1 : 1); }
+int bits_of(Type type) {
+  return static_cast<int>(size_of(type) * 8) * (is_signed(type) ? -1 : 1);
+}
 
 void decode_integer(Decoding& d, Type to, Type from) {
   d.inst.flag = d.take("sat");
@@ -170,8 +178,9 @@ void decode_to_integer(Decoding& d, Type to, Type from) {
     d.use(1, 1, from);
   }
   d.emit(with_float_mode(d, with_integer(to, [from]<typename To>() -> Handler {
-    return from == Type::f64 ? Handler{&float_to_integer<To, double>} : Handler{&float_to_integer<To, float>};
-  })));
+                           return from == Type::f64 ? Handler{&float_to_integer<To, double>}
+                                                    : Handler{&float_to_integer<To, float>};
+                         })));
 }
 
 template <typename Half>
@@ -198,8 +207,8 @@ void decode_from_integer(Decoding& d, Type to, Type from) {
   d.def(0, 0, to);
   d.use(1, 1, from);
   d.emit(with_float_mode(d, with_integer(from, [to]<typename From>() -> Handler {
-    return to == Type::f64 ? Handler{&cast<double, From>} : Handler{&cast<float, From>};
-  })));
+                           return to == Type::f64 ? Handler{&cast<double, From>} : Handler{&cast<float, From>};
+                         })));
 }
 
 void decode_pair(Decoding& d, Type to) {
@@ -209,7 +218,8 @@ void decode_pair(Decoding& d, Type to) {
   d.use(1, 1, Type::f32);
   d.use(2, 2, Type::f32);
   d.emit(to == Type::f16x2 ? relu ? &floats_to_pair<f16, true> : &floats_to_pair<f16, false>
-                           : relu ? &floats_to_pair<bf16, true> : &floats_to_pair<bf16, false>);
+         : relu ? &floats_to_pair<bf16, true>
+                           : &floats_to_pair<bf16, false>);
 }
 
 void decode_to_half(Decoding& d, Type to, Type from) {
@@ -225,7 +235,8 @@ void decode_to_half(Decoding& d, Type to, Type from) {
   if (from == Type::f64) return d.emit(to == Type::f16 ? &round_to_half<F16> : &round_to_half<BF16>);
   const bool relu = d.take("relu");
   d.emit(with_float_mode(d, to == Type::f16 ? relu ? &float_to_half<f16, true> : &float_to_half<f16, false>
-                                            : relu ? &float_to_half<bf16, true> : &float_to_half<bf16, false>));
+                            : relu ? &float_to_half<bf16, true>
+                                            : &float_to_half<bf16, false>));
 }
 
 void decode_float_to_float(Decoding& d, Type to, Type from) {
@@ -242,7 +253,8 @@ void decode_float_to_float(Decoding& d, Type to, Type from) {
     return d.emit(&cast<double, float>);
   }
   d.use(1, 1, from);
-  if (take_whole(d)) return d.emit(to != from ? nullptr : with_float_mode(d, to == Type::f32 ? &round_float<float> : &round_float<double>));
+  if (take_whole(d))
+    return d.emit(to != from ? nullptr : with_float_mode(d, to == Type::f32 ? &round_float<float> : &round_float<double>));
   if (d.take("sat")) return d.emit(to != from || to != Type::f32 ? nullptr : with_float_mode(d, &saturate_f32));
   Handler run = to == Type::f32 ? &cast<float, float> : &cast<double, double>;
   if (to != from) run = to == Type::f32 ? &cast<float, double> : &cast<double, float>;

@@ -16,8 +16,10 @@ using Bits = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
 
 template <typename T>
 T canonical_nan() {
-  if constexpr (sizeof(T) == 4) return std::bit_cast<float>(0x7fffffffu);
-  else return std::bit_cast<double>(0x7fffffffffffffffull);
+  if constexpr (sizeof(T) == 4)
+    return std::bit_cast<float>(0x7fffffffu);
+  else
+    return std::bit_cast<double>(0x7fffffffffffffffull);
 }
 
 struct Add {
@@ -98,8 +100,8 @@ void test_property(Warp& w, const Inst& inst) {
   uint32_t result = 0;
   each_lane(w, [&](uint32_t lane) {
     const T a = w.at<T>(inst.reg[1])[lane];
-    const std::array<bool, 6> is = {std::isfinite(a), std::isinf(a), !std::isnan(a), std::isnan(a), std::isnormal(a),
-                                    std::fpclassify(a) == FP_SUBNORMAL};
+    const std::array<bool, 6> is = {std::isfinite(a), std::isinf(a),    !std::isnan(a),
+                                    std::isnan(a),    std::isnormal(a), std::fpclassify(a) == FP_SUBNORMAL};
     result |= static_cast<uint32_t>(is[inst.mode]) << lane;
   });
   w.set_predicate(inst.reg[0], result);
@@ -142,7 +144,8 @@ void decode_wide(Decoding& d, FloatOp op, Type type) {
 Handler with_float_mode(Decoding& d, Handler run) {
   const bool flush = d.take("ftz");
   uint32_t rounding = _MM_ROUND_NEAREST;
-  if (!d.take("rn")) rounding = d.take("rz") ? _MM_ROUND_TOWARD_ZERO : d.take("rm") ? _MM_ROUND_DOWN : d.take("rp") ? _MM_ROUND_UP : rounding;
+  if (!d.take("rn"))
+    rounding = d.take("rz") ? _MM_ROUND_TOWARD_ZERO : d.take("rm") ? _MM_ROUND_DOWN : d.take("rp") ? _MM_ROUND_UP : rounding;
   if (!flush && rounding == _MM_ROUND_NEAREST) return run;
   constexpr uint32_t kExceptionsOff = 0x1f80, kFlush = 0x8040;
   d.inst.floating = kExceptionsOff | rounding | (flush ? kFlush : 0);

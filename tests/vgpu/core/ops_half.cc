@@ -36,7 +36,8 @@ double apply(FloatOp op, double a, double b) {
 template <typename Half, typename Lane, typename Function>
 Lane map_halves(Function f) {
   Lane out = 0;
-  for (uint32_t shift = 0; shift < sizeof(Lane) * 8; shift += 16) out = static_cast<Lane>(out | static_cast<Lane>(Lane{f(shift)} << shift));
+  for (uint32_t shift = 0; shift < sizeof(Lane) * 8; shift += 16)
+    out = static_cast<Lane>(out | static_cast<Lane>(Lane{f(shift)} << shift));
   return out;
 }
 
@@ -78,7 +79,9 @@ void half_absolute(Warp& w, const Inst& inst) {
 
 }  // namespace
 
-uint16_t to_f16(double value) { return f16(static_cast<float>(round_to(value, 11, -24))).bits; }
+uint16_t to_f16(double value) {
+  return f16(static_cast<float>(round_to(value, 11, -24))).bits;
+}
 uint16_t to_bf16(double value) {
   if (value != value) return 0x7fff;
   return bf16(static_cast<float>(round_to(value, 8, -133))).bits;
@@ -95,16 +98,18 @@ void decode_half(Decoding& d, FloatOp op, Type type) {
   d.take("rn");
   d.inst.mode = static_cast<uint8_t>(op);
   d.inst.flag = (op == FloatOp::min || op == FloatOp::max) && d.take("NaN");
-  emit_same(d, type, 2, brain ? (pair ? &half_binary<BF16, uint32_t> : &half_binary<BF16, uint16_t>)
-                              : (pair ? &half_binary<F16, uint32_t> : &half_binary<F16, uint16_t>));
+  emit_same(d, type, 2,
+            brain ? (pair ? &half_binary<BF16, uint32_t> : &half_binary<BF16, uint16_t>)
+                  : (pair ? &half_binary<F16, uint32_t> : &half_binary<F16, uint16_t>));
 }
 
 void decode_half_fma(Decoding& d, Type type) {
   const bool pair = size_of(type) == 4, brain = type == Type::bf16 || type == Type::bf16x2;
   if (!is_float(type)) d.refuse("fma is of floats");
   d.take("rn");
-  emit_same(d, type, 3, brain ? (pair ? &half_fma<BF16, uint32_t> : &half_fma<BF16, uint16_t>)
-                              : (pair ? &half_fma<F16, uint32_t> : &half_fma<F16, uint16_t>));
+  emit_same(d, type, 3,
+            brain ? (pair ? &half_fma<BF16, uint32_t> : &half_fma<BF16, uint16_t>)
+                  : (pair ? &half_fma<F16, uint32_t> : &half_fma<F16, uint16_t>));
 }
 
 }  // namespace cudream::vgpu

@@ -149,7 +149,10 @@ void add_saturated(Warp& w, const Inst& inst) {
 template <typename T, bool kAdd, bool kHigh>
 void mul24(Warp& w, const Inst& inst) {
   each_lane(w, [&](uint32_t lane) {
-    const auto cut = [](T v) { return std::is_signed_v<T> ? static_cast<int64_t>(static_cast<uint32_t>(v) << 8) << 32 >> 40 : int64_t{static_cast<uint32_t>(v) & 0xffffffu}; };
+    const auto cut = [](T v) {
+      return std::is_signed_v<T> ? static_cast<int64_t>(static_cast<uint32_t>(v) << 8) << 32 >> 40
+                                 : int64_t{static_cast<uint32_t>(v) & 0xffffffu};
+    };
     const int64_t product = cut(w.at<T>(inst.reg[1])[lane]) * cut(w.at<T>(inst.reg[2])[lane]) >> (kHigh ? 16 : 0);
     w.at<uint32_t>(inst.reg[0])[lane] = static_cast<uint32_t>(product) + (kAdd ? w.at<uint32_t>(inst.reg[3])[lane] : 0);
   });
@@ -169,7 +172,8 @@ void emit_binary(Decoding& d, Type type) {
 }
 template <typename Op>
 void emit_wrapping(Decoding& d, Type type) {
-  emit_same(d, type, 2, is_float(type) ? nullptr : with_bits(size_of(type), []<typename T>() -> Handler { return &binary<T, Op>; }));
+  emit_same(d, type, 2,
+            is_float(type) ? nullptr : with_bits(size_of(type), []<typename T>() -> Handler { return &binary<T, Op>; }));
 }
 
 // The float form when the type is one; otherwise the integer form of `Op`.
@@ -211,8 +215,12 @@ Type twice(Type type) {
 
 }  // namespace
 
-void decode_add(Decoding& d) { decode_sum<false>(d); }
-void decode_sub(Decoding& d) { decode_sum<true>(d); }
+void decode_add(Decoding& d) {
+  decode_sum<false>(d);
+}
+void decode_sub(Decoding& d) {
+  decode_sum<true>(d);
+}
 
 void decode_mul(Decoding& d) {
   const Type type = d.take_type();
@@ -227,8 +235,10 @@ void decode_mul(Decoding& d) {
   d.use(1, 1, type);
   d.use(2, 2, type);
   d.emit(with_integer(type, []<typename T>() -> Handler {
-    if constexpr (sizeof(T) == 8) return nullptr;
-    else return &mul_wide<T>;
+    if constexpr (sizeof(T) == 8)
+      return nullptr;
+    else
+      return &mul_wide<T>;
   }));
 }
 
@@ -236,7 +246,10 @@ void decode_mad(Decoding& d) {
   if (d.has("cc")) return decode_mad_cc(d);
   const Type type = d.take_type();
   switch (d.take_one({"lo", "hi", "wide"})) {
-    case 0: return emit_same(d, type, 3, is_float(type) ? nullptr : with_bits(size_of(type), []<typename T>() -> Handler { return &ternary<T, MadLow>; }));
+    case 0:
+      return emit_same(d, type, 3, is_float(type) ? nullptr : with_bits(size_of(type), []<typename T>() -> Handler {
+                         return &ternary<T, MadLow>;
+                       }));
     case 1: return emit_same(d, type, 3, with_integer(type, []<typename T>() -> Handler { return &ternary<T, MadHigh>; }));
     default: break;
   }
@@ -246,17 +259,31 @@ void decode_mad(Decoding& d) {
   d.use(2, 2, type);
   d.use(3, 3, twice(type));
   d.emit(with_integer(type, []<typename T>() -> Handler {
-    if constexpr (sizeof(T) == 8) return nullptr;
-    else return &mad_wide<T>;
+    if constexpr (sizeof(T) == 8)
+      return nullptr;
+    else
+      return &mad_wide<T>;
   }));
 }
 
-void decode_mul24(Decoding& d) { decode_24<false>(d); }
-void decode_mad24(Decoding& d) { decode_24<true>(d); }
-void decode_div(Decoding& d) { decode_either<Div>(d, FloatOp::div); }
-void decode_rem(Decoding& d) { emit_binary<Rem>(d, d.take_type()); }
-void decode_min(Decoding& d) { decode_either<Min>(d, FloatOp::min); }
-void decode_max(Decoding& d) { decode_either<Max>(d, FloatOp::max); }
+void decode_mul24(Decoding& d) {
+  decode_24<false>(d);
+}
+void decode_mad24(Decoding& d) {
+  decode_24<true>(d);
+}
+void decode_div(Decoding& d) {
+  decode_either<Div>(d, FloatOp::div);
+}
+void decode_rem(Decoding& d) {
+  emit_binary<Rem>(d, d.take_type());
+}
+void decode_min(Decoding& d) {
+  decode_either<Min>(d, FloatOp::min);
+}
+void decode_max(Decoding& d) {
+  decode_either<Max>(d, FloatOp::max);
+}
 
 void decode_neg(Decoding& d) {
   const Type type = d.take_type();

@@ -99,9 +99,34 @@ Handler handler_for(Type type, uint32_t register_bytes, Action action) {
 
 // Cache and ordering modifiers. Memory here is one and sequentially consistent, so they change nothing.
 void take_hints(Decoding& d) {
-  d.ignore({"weak", "volatile", "relaxed", "acquire", "release", "cta", "cluster", "gpu", "sys", "nc", "ca", "cg", "cs", "lu", "cv", "wb", "wt",
-            "L1::evict_normal", "L1::evict_unchanged", "L1::evict_first", "L1::evict_last", "L1::no_allocate", "L2::64B", "L2::128B", "L2::256B",
-            "L2::evict_normal", "L2::evict_first", "L2::evict_last"});
+  d.ignore({"weak",
+            "volatile",
+            "relaxed",
+            "acquire",
+            "release",
+            "cta",
+            "cluster",
+            "gpu",
+            "sys",
+            "nc",
+            "ca",
+            "cg",
+            "cs",
+            "lu",
+            "cv",
+            "wb",
+            "wt",
+            "L1::evict_normal",
+            "L1::evict_unchanged",
+            "L1::evict_first",
+            "L1::evict_last",
+            "L1::no_allocate",
+            "L2::64B",
+            "L2::128B",
+            "L2::256B",
+            "L2::evict_normal",
+            "L2::evict_first",
+            "L2::evict_last"});
 }
 
 void take_vector(Decoding& d, size_t elements) {
@@ -165,8 +190,8 @@ void decode_st(Decoding& d) {
 }
 
 void decode_hint(Decoding& d) {
-  d.ignore({"gl", "cta", "sys", "gpu", "cluster", "sc", "acq_rel", "acquire", "release", "u32", "global", "local", "L1", "L2", "L2::evict_last",
-            "L2::evict_normal"});
+  d.ignore({"gl", "cta", "sys", "gpu", "cluster", "sc", "acq_rel", "acquire", "release", "u32", "global", "local", "L1", "L2",
+            "L2::evict_last", "L2::evict_normal"});
   d.emit([](Warp&, const Inst&) {});
 }
 

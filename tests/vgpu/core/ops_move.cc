@@ -13,14 +13,17 @@ struct Same {
   }
 };
 
-void move_predicate(Warp& w, const Inst& inst) { w.set_predicate(inst.reg[0], w.predicate(inst.reg[1])); }
+void move_predicate(Warp& w, const Inst& inst) {
+  w.set_predicate(inst.reg[0], w.predicate(inst.reg[1]));
+}
 
 // Parts in reg[1...], the lowest first.
 template <typename Whole, typename Part>
 void pack(Warp& w, const Inst& inst) {
   each_lane(w, [&](uint32_t lane) {
     Whole out = 0;
-    for (uint32_t i = 0; i < sizeof(Whole) / sizeof(Part); i++) out |= static_cast<Whole>(Whole{w.at<Part>(inst.reg[1 + i])[lane]} << i * sizeof(Part) * 8);
+    for (uint32_t i = 0; i < sizeof(Whole) / sizeof(Part); i++)
+      out |= static_cast<Whole>(Whole{w.at<Part>(inst.reg[1 + i])[lane]} << i * sizeof(Part) * 8);
     w.at<Whole>(inst.reg[0])[lane] = out;
   });
 }
@@ -28,11 +31,14 @@ template <typename Whole, typename Part>
 void unpack(Warp& w, const Inst& inst) {
   each_lane(w, [&](uint32_t lane) {
     const Whole in = w.at<Whole>(inst.reg[8])[lane];
-    for (uint32_t i = 0; i < sizeof(Whole) / sizeof(Part); i++) w.at<Part>(inst.reg[i])[lane] = static_cast<Part>(in >> i * sizeof(Part) * 8);
+    for (uint32_t i = 0; i < sizeof(Whole) / sizeof(Part); i++)
+      w.at<Part>(inst.reg[i])[lane] = static_cast<Part>(in >> i * sizeof(Part) * 8);
   });
 }
 
-Type part_type(uint32_t bytes) { return bytes == 2 ? Type::b16 : Type::b32; }
+Type part_type(uint32_t bytes) {
+  return bytes == 2 ? Type::b16 : Type::b32;
+}
 
 void decode_pack(Decoding& d, Type type) {
   const auto parts = d.elements(1);

@@ -72,7 +72,8 @@ void half_function(Warp& w, const Inst& inst) {
     const Lane a = w.at<Lane>(inst.reg[1])[lane];
     Lane out = 0;
     for (uint32_t shift = 0; shift < sizeof(Lane) * 8; shift += 16) {
-      out = static_cast<Lane>(out | static_cast<Lane>(Lane{Half::store(Op()(Half::load(static_cast<uint16_t>(a >> shift))))} << shift));
+      out = static_cast<Lane>(out |
+                              static_cast<Lane>(Lane{Half::store(Op()(Half::load(static_cast<uint16_t>(a >> shift))))} << shift));
     }
     w.at<Lane>(inst.reg[0])[lane] = out;
   });
@@ -114,13 +115,29 @@ void decode_half_or_single(Decoding& d, Handler run) {
 
 }  // namespace
 
-void decode_rcp(Decoding& d) { decode_wide_function<Rcp>(d); }
-void decode_sqrt(Decoding& d) { decode_wide_function<Sqrt>(d); }
-void decode_rsqrt(Decoding& d) { decode_wide_function<Rsqrt>(d); }
-void decode_sin(Decoding& d) { decode_f32_function(d, &by_lane<Sin>); }
-void decode_cos(Decoding& d) { decode_f32_function(d, &by_lane<Cos>); }
-void decode_lg2(Decoding& d) { decode_f32_function(d, &by_lane<Lg2>); }
-void decode_ex2(Decoding& d) { decode_half_or_single<Ex2>(d, &unary<float, Ex2>); }
-void decode_tanh(Decoding& d) { decode_half_or_single<Tanh>(d, &by_lane<Tanh>); }
+void decode_rcp(Decoding& d) {
+  decode_wide_function<Rcp>(d);
+}
+void decode_sqrt(Decoding& d) {
+  decode_wide_function<Sqrt>(d);
+}
+void decode_rsqrt(Decoding& d) {
+  decode_wide_function<Rsqrt>(d);
+}
+void decode_sin(Decoding& d) {
+  decode_f32_function(d, &by_lane<Sin>);
+}
+void decode_cos(Decoding& d) {
+  decode_f32_function(d, &by_lane<Cos>);
+}
+void decode_lg2(Decoding& d) {
+  decode_f32_function(d, &by_lane<Lg2>);
+}
+void decode_ex2(Decoding& d) {
+  decode_half_or_single<Ex2>(d, &unary<float, Ex2>);
+}
+void decode_tanh(Decoding& d) {
+  decode_half_or_single<Tanh>(d, &by_lane<Tanh>);
+}
 
 }  // namespace cudream::vgpu

@@ -27,7 +27,8 @@ void load_matrices(Warp& w, const Inst& inst) {
   SharedMemory& shared = w.block->shared;
   std::array<std::array<uint16_t, 64>, 4> matrix;
   for (uint32_t lane = 0; lane < inst.count * 8u; lane++) {
-    const uint32_t offset = check_shared(w, inst, lane, inst.space == Space::generic ? address[lane] - kSharedWindow : address[lane], 16);
+    const uint32_t offset =
+        check_shared(w, inst, lane, inst.space == Space::generic ? address[lane] - kSharedWindow : address[lane], 16);
     report(w, inst, lane, shared.read(w.accessor(lane), offset, 16), offset);
     std::memcpy(&matrix[lane / 8][lane % 8 * 8], shared.data() + offset, 16);
   }
@@ -90,10 +91,12 @@ void decode_ldmatrix(Decoding& d) {
 }
 
 void decode_mma(Decoding& d) {
-  if (!d.take("sync") || !d.take("aligned") || !d.take("row") || !d.take("col")) d.refuse("only mma.sync.aligned with .row.col is known");
+  if (!d.take("sync") || !d.take("aligned") || !d.take("row") || !d.take("col"))
+    d.refuse("only mma.sync.aligned with .row.col is known");
   d.inst.mode = static_cast<uint8_t>(1 + d.take_one({"m16n8k8", "m16n8k16"}));
   const Type result = d.take_type(), a = d.take_type(), b = d.take_type(), c = d.take_type();
-  if (result != Type::f32 || c != Type::f32 || a != b || (a != Type::f16 && a != Type::bf16)) d.refuse("only f16 or bf16 factors with f32 sums are known");
+  if (result != Type::f32 || c != Type::f32 || a != b || (a != Type::f16 && a != Type::bf16))
+    d.refuse("only f16 or bf16 factors with f32 sums are known");
   d.inst.flag = a == Type::bf16;
   bind(d, 0, 0, 4, Type::f32, true);
   bind(d, kASlot, 1, 2u * d.inst.mode, Type::b32, false);

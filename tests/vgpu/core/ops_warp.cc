@@ -14,7 +14,9 @@ enum class Vote : uint8_t { all, any, uni, ballot };
 enum class Reduce : uint8_t { add, min, max, bit_and, bit_or, bit_xor };
 constexpr uint32_t kMembersSlot = 4;
 
-uint32_t first_lane(uint32_t mask) { return static_cast<uint32_t>(__builtin_ctz(mask)); }
+uint32_t first_lane(uint32_t mask) {
+  return static_cast<uint32_t>(__builtin_ctz(mask));
+}
 
 // Brings the lanes that the membermask names together; false while some are missing. Naming a mask without oneself is an
 // error, as is a different mask in another lane.

@@ -26,25 +26,46 @@ struct Inst {
   static constexpr uint32_t kSlots = 16, kAlways = ~0u;
 
   Handler run = nullptr;
-  Handler inner = nullptr;              // what a wrapper around the handler runs
-  std::array<uint32_t, kSlots> reg{};   // virtual registers while decoding, byte offsets in the register file afterwards
-  uint32_t guard = kAlways;             // a predicate
-  uint32_t uses = 0, defs = 0;          // slots of `reg`, as bits
+  Handler inner = nullptr;             // what a wrapper around the handler runs
+  std::array<uint32_t, kSlots> reg{};  // virtual registers while decoding, byte offsets in the register file afterwards
+  uint32_t guard = kAlways;            // a predicate
+  uint32_t uses = 0, defs = 0;         // slots of `reg`, as bits
   bool guard_inverted = false;
-  bool leader = false;                  // a jump target: groups of lanes meet here
-  bool wide_address = false;            // the address register has 64 bits
-  uint8_t count = 1;                    // elements of a vector access, matrices of ldmatrix
-  uint8_t mode = 0, flag = 0;           // meaning set by the handler
+  bool leader = false;         // a jump target: groups of lanes meet here
+  bool wide_address = false;   // the address register has 64 bits
+  uint8_t count = 1;           // elements of a vector access, matrices of ldmatrix
+  uint8_t mode = 0, flag = 0;  // meaning set by the handler
   Space space = Space::generic;
   Class cls = Class::none;
-  uint32_t floating = 0;                // MXCSR for the float mode wrapper
-  int64_t imm = 0, imm2 = 0;            // offsets, jump targets, tables
+  uint32_t floating = 0;      // MXCSR for the float mode wrapper
+  int64_t imm = 0, imm2 = 0;  // offsets, jump targets, tables
   const ptx::Instruction* origin = nullptr;
 };
 
 enum class Special : uint8_t {
-  tid_x, tid_y, tid_z, ntid_x, ntid_y, ntid_z, ctaid_x, ctaid_y, ctaid_z, nctaid_x, nctaid_y, nctaid_z,
-  laneid, warpid, nwarpid, smid, nsmid, lanemask_eq, lanemask_le, lanemask_lt, lanemask_ge, lanemask_gt, dynamic_smem_size
+  tid_x,
+  tid_y,
+  tid_z,
+  ntid_x,
+  ntid_y,
+  ntid_z,
+  ctaid_x,
+  ctaid_y,
+  ctaid_z,
+  nctaid_x,
+  nctaid_y,
+  nctaid_z,
+  laneid,
+  warpid,
+  nwarpid,
+  smid,
+  nsmid,
+  lanemask_eq,
+  lanemask_le,
+  lanemask_lt,
+  lanemask_ge,
+  lanemask_gt,
+  dynamic_smem_size
 };
 
 struct Program {
@@ -62,11 +83,11 @@ struct Program {
   std::vector<Inst> code;
   std::vector<Constant> constants;
   std::vector<SpecialRegister> specials;
-  uint32_t register_bytes = 0;   // of one warp
-  uint32_t shared_bytes = 0;     // static
-  uint32_t dynamic_offset = 0;   // where dynamic shared memory begins
-  uint32_t local_bytes = 0;      // of one thread
-  uint32_t shared_grain = 4;     // narrowest access to shared memory, in bytes
+  uint32_t register_bytes = 0;  // of one warp
+  uint32_t shared_bytes = 0;    // static
+  uint32_t dynamic_offset = 0;  // where dynamic shared memory begins
+  uint32_t local_bytes = 0;     // of one thread
+  uint32_t shared_grain = 4;    // narrowest access to shared memory, in bytes
 
   std::string_view name() const { return kernel->name; }
 };

@@ -21,7 +21,8 @@ void widen(const uint16_t* in, float* out, uint32_t n, Brain brain) {
     return;
   }
 #ifdef __F16C__
-  for (uint32_t i = 0; i < n; i += 8) _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(in + i))));
+  for (uint32_t i = 0; i < n; i += 8)
+    _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(in + i))));
 #else
   for (uint32_t i = 0; i < n; i++) {
     f16 h;

@@ -7,13 +7,19 @@
 namespace cudream::vgpu {
 namespace {
 
-__m512i load(const uint32_t* at) { return _mm512_loadu_si512(at); }
-__m512 load(const float* at) { return _mm512_loadu_ps(at); }
+__m512i load(const uint32_t* at) {
+  return _mm512_loadu_si512(at);
+}
+__m512 load(const float* at) {
+  return _mm512_loadu_ps(at);
+}
 
 template <bool kBrain>
 __m512 widen16(__m256i halves) {
-  if constexpr (kBrain) return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
-  else return _mm512_cvtph_ps(halves);
+  if constexpr (kBrain)
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+  else
+    return _mm512_cvtph_ps(halves);
 }
 
 // Element r * 8 + k of an 8x8 matrix goes to place k * 8 + r; this finds the four columns from `first` on.
@@ -42,7 +48,8 @@ void columns_of(const uint32_t* top, const uint32_t* bottom, __m512 (&column)[8]
 // Lane 4 r + p of `upper` holds row r of column 2 p (or 2 p + 1, for the odd registers), `lower` row r + 8.
 void load_sums(const float* upper, const float* lower, __m512* column) {
   for (int p = 0; p < 4; p += 2) {
-    const __m512i index = _mm512_add_epi32(_mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 1, 5, 9, 13, 17, 21, 25, 29), _mm512_set1_epi32(p));
+    const __m512i index =
+        _mm512_add_epi32(_mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 1, 5, 9, 13, 17, 21, 25, 29), _mm512_set1_epi32(p));
     const __m512 a = _mm512_permutex2var_ps(load(upper), index, load(upper + 16));
     const __m512 b = _mm512_permutex2var_ps(load(lower), index, load(lower + 16));
     column[2 * p] = _mm512_shuffle_f32x4(a, b, 0x44);
@@ -93,6 +100,8 @@ void mma_avx512(const MmaFragments& f, uint32_t steps, Brain brain) {
   }
 }
 
-bool has_avx512() { return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq"); }
+bool has_avx512() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
+}
 
 }  // namespace cudream::vgpu

@@ -21,7 +21,9 @@ void Warp::gather(uint32_t at_pc) {
   });
 }
 
-void Warp::join() { gather(pc); }
+void Warp::join() {
+  gather(pc);
+}
 
 // Runs the group with the lowest pc that is not parked.
 void Warp::pick() {
@@ -32,7 +34,8 @@ void Warp::pick() {
   if (best == groups.size()) {
     const Inst& waiting = block->program->code[groups[0].pc];
     fault(*this, waiting, static_cast<uint32_t>(std::countr_zero(groups[0].mask)), FaultKind::divergence,
-          fmt::format("lanes of a warp wait at different warp-wide instructions: only {:#010x} of {:#010x} came to this one", groups[0].mask, live));
+          fmt::format("lanes of a warp wait at different warp-wide instructions: only {:#010x} of {:#010x} came to this one",
+                      groups[0].mask, live));
   }
   pc = groups[best].pc;
   active = groups[best].mask;
@@ -108,10 +111,14 @@ bool Warp::synchronise(uint32_t members, const Inst& inst) {
     }
   }
   if ((members & ~mask) != 0) {
-    fault(*this, inst, static_cast<uint32_t>(std::countr_zero(members & ~mask)), FaultKind::divergence,
-          fmt::format("a warp-wide instruction is skipped by lanes that it names: {:#010x} of {:#010x} take part", mask, members));
+    fault(
+        *this, inst, static_cast<uint32_t>(std::countr_zero(members & ~mask)), FaultKind::divergence,
+        fmt::format("a warp-wide instruction is skipped by lanes that it names: {:#010x} of {:#010x} take part", mask, members));
   }
   time = block->shared.tick();
+  if (time == SharedMemory::kNever) {
+    fault(*this, inst, 0, FaultKind::illegal_instruction, "too many warp synchronisations between two barriers for the race check");
+  }
   return true;
 }
 
@@ -124,9 +131,9 @@ void fault(const Warp& warp, const Inst& inst, uint32_t lane, FaultKind kind, co
   std::string source;
   if (at.line != 0) source = fmt::format(", {}:{}", module.file(at.file), at.line);
   if (at.caller_line != 0) source += fmt::format(" inlined at {}:{}", module.file(at.caller_file), at.caller_line);
-  throw Fault(kind, fmt::format("{}\n  in kernel {}, PTX line {}{}: {}\n  thread ({}, {}, {}) of block ({}, {}, {})", what, b.program->name(),
-                                origin.line, source, origin.text, t % b.threads.x, t / b.threads.x % b.threads.y,
-                                t / b.threads.x / b.threads.y, b.id.x, b.id.y, b.id.z));
+  throw Fault(kind, fmt::format("{}\n  in kernel {}, PTX line {}{}: {}\n  thread ({}, {}, {}) of block ({}, {}, {})", what,
+                                b.program->name(), origin.line, source, origin.text, t % b.threads.x,
+                                t / b.threads.x % b.threads.y, t / b.threads.x / b.threads.y, b.id.x, b.id.y, b.id.z));
 }
 
 }  // namespace cudream::vgpu

@@ -65,7 +65,8 @@ CUresult copy_to_device(CUdeviceptr to, const void* from, size_t bytes, CUstream
         context.failed = CUDA_ERROR_ILLEGAL_ADDRESS;
       };
     } else {
-      const auto staged = std::make_shared<std::vector<char>>(static_cast<const char*>(from), static_cast<const char*>(from) + bytes);
+      const auto staged =
+          std::make_shared<std::vector<char>>(static_cast<const char*>(from), static_cast<const char*>(from) + bytes);
       work = [&driver, &context, to, staged] { write_bytes(driver, context, to, staged->data(), staged->size()); };
     }
     const CUresult result = enqueue(*stream, std::move(work));
@@ -86,7 +87,8 @@ CUresult copy_to_host(void* to, CUdeviceptr from, size_t bytes, CUstream handle,
     if (now) {
       if (const CUresult refused = refuse_while_capturing(context); refused != CUDA_SUCCESS) return refused;
     }
-    const CUresult result = enqueue(*stream, [&driver, &context, to, from, bytes] { read_bytes(driver, context, to, from, bytes); });
+    const CUresult result =
+        enqueue(*stream, [&driver, &context, to, from, bytes] { read_bytes(driver, context, to, from, bytes); });
     if (result != CUDA_SUCCESS || !now) return result;
     drain(*stream);
     return context.failed;
@@ -98,7 +100,8 @@ CUresult copy_on_device(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream
     Stream* stream = find_stream(context, handle);
     if (stream == nullptr) return CUDA_ERROR_INVALID_HANDLE;
     if (bytes == 0) return CUDA_SUCCESS;
-    if (range(driver, context, to, bytes) == nullptr || range(driver, context, from, bytes) == nullptr) return CUDA_ERROR_INVALID_VALUE;
+    if (range(driver, context, to, bytes) == nullptr || range(driver, context, from, bytes) == nullptr)
+      return CUDA_ERROR_INVALID_VALUE;
     return enqueue(*stream, [&driver, &context, to, from, bytes] {
       const Allocation *a = range_at_run(driver, context, to, bytes), *b = range_at_run(driver, context, from, bytes);
       if (a == nullptr || b == nullptr) return;
@@ -197,19 +200,49 @@ CUresult cuMemHostAlloc(void** pointer, size_t bytes, unsigned int) {
   return result;
 }
 
-CUresult cuMemFreeHost(void* pointer) { return unpin(pointer, true); }
-CUresult cuMemHostRegister(void* start, size_t bytes, unsigned int) { return pin(start, bytes); }
-CUresult cuMemHostUnregister(void* start) { return unpin(start, false); }
+CUresult cuMemFreeHost(void* pointer) {
+  return unpin(pointer, true);
+}
+CUresult cuMemHostRegister(void* start, size_t bytes, unsigned int) {
+  return pin(start, bytes);
+}
+CUresult cuMemHostUnregister(void* start) {
+  return unpin(start, false);
+}
 
-CUresult cuMemcpyHtoD(CUdeviceptr to, const void* from, size_t bytes) { return copy_to_device(to, from, bytes, nullptr, true); }
-CUresult cuMemcpyHtoDAsync(CUdeviceptr to, const void* from, size_t bytes, CUstream s) { return copy_to_device(to, from, bytes, s, false); }
-CUresult cuMemcpyDtoH(void* to, CUdeviceptr from, size_t bytes) { return copy_to_host(to, from, bytes, nullptr, true); }
-CUresult cuMemcpyDtoHAsync(void* to, CUdeviceptr from, size_t bytes, CUstream s) { return copy_to_host(to, from, bytes, s, false); }
-CUresult cuMemcpyDtoD(CUdeviceptr to, CUdeviceptr from, size_t bytes) { return copy_on_device(to, from, bytes, nullptr); }
-CUresult cuMemcpyDtoDAsync(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream s) { return copy_on_device(to, from, bytes, s); }
-CUresult cuMemsetD8(CUdeviceptr to, unsigned char value, size_t count) { return fill(to, value, count, nullptr); }
-CUresult cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t count, CUstream s) { return fill(to, value, count, s); }
-CUresult cuMemsetD16(CUdeviceptr to, unsigned short value, size_t count) { return fill(to, value, count, nullptr); }
-CUresult cuMemsetD16Async(CUdeviceptr to, unsigned short value, size_t count, CUstream s) { return fill(to, value, count, s); }
-CUresult cuMemsetD32(CUdeviceptr to, unsigned int value, size_t count) { return fill(to, value, count, nullptr); }
-CUresult cuMemsetD32Async(CUdeviceptr to, unsigned int value, size_t count, CUstream s) { return fill(to, value, count, s); }
+CUresult cuMemcpyHtoD(CUdeviceptr to, const void* from, size_t bytes) {
+  return copy_to_device(to, from, bytes, nullptr, true);
+}
+CUresult cuMemcpyHtoDAsync(CUdeviceptr to, const void* from, size_t bytes, CUstream s) {
+  return copy_to_device(to, from, bytes, s, false);
+}
+CUresult cuMemcpyDtoH(void* to, CUdeviceptr from, size_t bytes) {
+  return copy_to_host(to, from, bytes, nullptr, true);
+}
+CUresult cuMemcpyDtoHAsync(void* to, CUdeviceptr from, size_t bytes, CUstream s) {
+  return copy_to_host(to, from, bytes, s, false);
+}
+CUresult cuMemcpyDtoD(CUdeviceptr to, CUdeviceptr from, size_t bytes) {
+  return copy_on_device(to, from, bytes, nullptr);
+}
+CUresult cuMemcpyDtoDAsync(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream s) {
+  return copy_on_device(to, from, bytes, s);
+}
+CUresult cuMemsetD8(CUdeviceptr to, unsigned char value, size_t count) {
+  return fill(to, value, count, nullptr);
+}
+CUresult cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t count, CUstream s) {
+  return fill(to, value, count, s);
+}
+CUresult cuMemsetD16(CUdeviceptr to, unsigned short value, size_t count) {
+  return fill(to, value, count, nullptr);
+}
+CUresult cuMemsetD16Async(CUdeviceptr to, unsigned short value, size_t count, CUstream s) {
+  return fill(to, value, count, s);
+}
+CUresult cuMemsetD32(CUdeviceptr to, unsigned int value, size_t count) {
+  return fill(to, value, count, nullptr);
+}
+CUresult cuMemsetD32Async(CUdeviceptr to, unsigned int value, size_t count, CUstream s) {
+  return fill(to, value, count, s);
+}

@@ -71,22 +71,27 @@ bool launch_is_legal(const Function& f, const Context& context, const Launch& la
     fmt::print(stderr, "virtual GPU: launch of {} refused: {}\n", k.name, why);
     return false;
   };
-  if (g.size() == 0 || g.x > 2147483647u || g.y > 65535 || g.z > 65535) return refuse(fmt::format("grid {} {} {}", g.x, g.y, g.z));
+  if (g.size() == 0 || g.x > 2147483647u || g.y > 65535 || g.z > 65535)
+    return refuse(fmt::format("grid {} {} {}", g.x, g.y, g.z));
   if (b.size() == 0 || b.size() > 1024 || b.z > 64) return refuse(fmt::format("block {} {} {}", b.x, b.y, b.z));
-  if (need[0] != 0 && (b.x != need[0] || b.y != need[1] || b.z != need[2])) return refuse("the kernel demands another block (.reqntid)");
-  if (k.max_threads != 0 && b.size() > k.max_threads) return refuse(fmt::format("{} threads, the kernel allows {}", b.size(), k.max_threads));
+  if (need[0] != 0 && (b.x != need[0] || b.y != need[1] || b.z != need[2]))
+    return refuse("the kernel demands another block (.reqntid)");
+  if (k.max_threads != 0 && b.size() > k.max_threads)
+    return refuse(fmt::format("{} threads, the kernel allows {}", b.size(), k.max_threads));
   if (launch.dynamic_shared > static_cast<uint32_t>(f.max_dynamic_shared)) {
     return refuse(fmt::format("{} bytes of dynamic shared memory, allowed are {}", launch.dynamic_shared, f.max_dynamic_shared));
   }
   const uint32_t shared = f.program.shared_bytes + launch.dynamic_shared;
-  if (shared > static_cast<uint32_t>(context.model->shared_per_block_optin)) return refuse(fmt::format("{} bytes of shared memory", shared));
+  if (shared > static_cast<uint32_t>(context.model->shared_per_block_optin))
+    return refuse(fmt::format("{} bytes of shared memory", shared));
   return true;
 }
 
 bool copy_parameters(const ptx::Kernel& kernel, void** parameters, void** extra, std::vector<uint8_t>& out) {
   out.assign(kernel.parameter_bytes, 0);
   if (parameters != nullptr) {
-    for (size_t i = 0; i < kernel.parameters.size(); i++) std::memcpy(out.data() + kernel.parameters[i].offset, parameters[i], kernel.parameters[i].bytes);
+    for (size_t i = 0; i < kernel.parameters.size(); i++)
+      std::memcpy(out.data() + kernel.parameters[i].offset, parameters[i], kernel.parameters[i].bytes);
     return true;
   }
   const void* buffer = nullptr;
@@ -102,16 +107,22 @@ bool copy_parameters(const ptx::Kernel& kernel, void** parameters, void** extra,
 
 }  // namespace
 
-CUresult cuModuleLoadData(CUmodule* module, const void* image) { return load(module, image); }
-CUresult cuModuleLoadDataEx(CUmodule* module, const void* image, unsigned int, CUjit_option*, void**) { return load(module, image); }
-CUresult cuModuleLoadFatBinary(CUmodule* module, const void* image) { return load(module, image); }
+CUresult cuModuleLoadData(CUmodule* module, const void* image) {
+  return load(module, image);
+}
+CUresult cuModuleLoadDataEx(CUmodule* module, const void* image, unsigned int, CUjit_option*, void**) {
+  return load(module, image);
+}
+CUresult cuModuleLoadFatBinary(CUmodule* module, const void* image) {
+  return load(module, image);
+}
 
 CUresult cuModuleUnload(CUmodule handle) {
   return call_in_context([=](Driver& driver, Context& context) {
     Module* module = find(context.modules, handle);
     if (module == nullptr) return CUDA_ERROR_INVALID_HANDLE;
     drain(context);
-    for (const auto& [name, address] : module->symbols) driver.memory.release(address);
+    driver.release_variables(*module);
     std::erase_if(context.modules, [module](const auto& m) { return m.get() == module; });
     return context.failed;
   });
@@ -146,7 +157,8 @@ CUresult cuFuncSetAttribute(CUfunction handle, CUfunction_attribute attribute, i
     if (f == nullptr) return CUDA_ERROR_INVALID_HANDLE;
     if (attribute == CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT) return CUDA_SUCCESS;
     if (attribute != CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES) return CUDA_ERROR_INVALID_VALUE;
-    if (value < 0 || value + static_cast<int>(f->program.shared_bytes) > context.model->shared_per_block_optin) return CUDA_ERROR_INVALID_VALUE;
+    if (value < 0 || value + static_cast<int>(f->program.shared_bytes) > context.model->shared_per_block_optin)
+      return CUDA_ERROR_INVALID_VALUE;
     f->max_dynamic_shared = value;
     return CUDA_SUCCESS;
   });
@@ -168,8 +180,9 @@ CUresult cuFuncGetAttribute(int* value, CUfunction_attribute attribute, CUfuncti
   });
 }
 
-CUresult cuLaunchKernel(CUfunction handle, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z, unsigned int block_x, unsigned int block_y,
-                        unsigned int block_z, unsigned int shared_bytes, CUstream stream_handle, void** parameters, void** extra) {
+CUresult cuLaunchKernel(CUfunction handle, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z, unsigned int block_x,
+                        unsigned int block_y, unsigned int block_z, unsigned int shared_bytes, CUstream stream_handle,
+                        void** parameters, void** extra) {
   return call_in_context([=](Driver& driver, Context& context) {
     const Function* f = find_function(context, handle);
     Stream* stream = find_stream(context, stream_handle);
@@ -188,8 +201,8 @@ CUresult cuLaunchKernel(CUfunction handle, unsigned int grid_x, unsigned int gri
 
 CUresult cuLaunchKernelEx(const CUlaunchConfig* c, CUfunction f, void** parameters, void** extra) {
   if (c->numAttrs != 0) return CUDA_ERROR_NOT_SUPPORTED;
-  return cuLaunchKernel(f, c->gridDimX, c->gridDimY, c->gridDimZ, c->blockDimX, c->blockDimY, c->blockDimZ, c->sharedMemBytes, c->hStream, parameters,
-                        extra);
+  return cuLaunchKernel(f, c->gridDimX, c->gridDimY, c->gridDimZ, c->blockDimX, c->blockDimY, c->blockDimZ, c->sharedMemBytes,
+                        c->hStream, parameters, extra);
 }
 
 CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, CUfunction handle, int threads, size_t dynamic_shared) {
@@ -198,7 +211,8 @@ CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, CUfunction han
     if (f == nullptr || threads <= 0) return CUDA_ERROR_INVALID_VALUE;
     const DeviceModel& m = *context.model;
     const auto shared = static_cast<int>(f->program.shared_bytes + dynamic_shared) + 1024;
-    *blocks = std::min({m.threads_per_multiprocessor / threads, m.blocks_per_multiprocessor, m.shared_per_multiprocessor / shared});
+    *blocks =
+        std::min({m.threads_per_multiprocessor / threads, m.blocks_per_multiprocessor, m.shared_per_multiprocessor / shared});
     return CUDA_SUCCESS;
   });
 }

@@ -40,13 +40,19 @@ CUresult refuse_captured(Stream& stream) {
 
 template <typename T, typename Handle>
 CUresult destroy(std::vector<std::unique_ptr<T>>& owned, Handle handle) {
-  return std::erase_if(owned, [&](const auto& o) { return o.get() == reinterpret_cast<T*>(handle); }) > 0 ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+  return std::erase_if(owned, [&](const auto& o) { return o.get() == reinterpret_cast<T*>(handle); }) > 0
+             ? CUDA_SUCCESS
+             : CUDA_ERROR_INVALID_HANDLE;
 }
 
 }  // namespace
 
-CUresult cuStreamCreate(CUstream* handle, unsigned int flags) { return create_stream(handle, flags); }
-CUresult cuStreamCreateWithPriority(CUstream* handle, unsigned int flags, int) { return create_stream(handle, flags); }
+CUresult cuStreamCreate(CUstream* handle, unsigned int flags) {
+  return create_stream(handle, flags);
+}
+CUresult cuStreamCreateWithPriority(CUstream* handle, unsigned int flags, int) {
+  return create_stream(handle, flags);
+}
 
 CUresult cuCtxGetStreamPriorityRange(int* least, int* greatest) {
   return call_in_context([=](Driver&, Context&) {
@@ -145,15 +151,16 @@ CUresult cuEventQuery(CUevent handle) {
 CUresult cuEventElapsedTime(float* milliseconds, CUevent begin, CUevent end) {
   return call_in_context([=](Driver&, Context& context) {
     const Event *a = find(context.events, begin), *b = find(context.events, end);
-    if (a == nullptr || b == nullptr || !a->timed || !b->timed || a->sequence == 0 || b->sequence == 0) return CUDA_ERROR_INVALID_HANDLE;
+    if (a == nullptr || b == nullptr || !a->timed || !b->timed || a->sequence == 0 || b->sequence == 0)
+      return CUDA_ERROR_INVALID_HANDLE;
     if (!a->done || !b->done) return CUDA_ERROR_NOT_READY;
     *milliseconds = static_cast<float>(b->milliseconds - a->milliseconds);
     return CUDA_SUCCESS;
   });
 }
 
-CUresult cuStreamBeginCapture(CUstream handle, CUstreamCaptureMode) {
-  return with_stream(handle, [](Context&, Stream& stream) { return begin_capture(stream); });
+CUresult cuStreamBeginCapture(CUstream handle, CUstreamCaptureMode mode) {
+  return with_stream(handle, [=](Context&, Stream& stream) { return begin_capture(stream, mode); });
 }
 
 CUresult cuStreamEndCapture(CUstream handle, CUgraph* graph_handle) {
@@ -168,9 +175,9 @@ CUresult cuStreamEndCapture(CUstream handle, CUgraph* graph_handle) {
 
 CUresult cuStreamIsCapturing(CUstream handle, CUstreamCaptureStatus* status) {
   return with_stream(handle, [=](Context&, Stream& stream) {
-    *status = stream.capture == nullptr    ? CU_STREAM_CAPTURE_STATUS_NONE
-              : stream.capture->valid      ? CU_STREAM_CAPTURE_STATUS_ACTIVE
-                                           : CU_STREAM_CAPTURE_STATUS_INVALIDATED;
+    *status = stream.capture == nullptr ? CU_STREAM_CAPTURE_STATUS_NONE
+              : stream.capture->valid   ? CU_STREAM_CAPTURE_STATUS_ACTIVE
+                                        : CU_STREAM_CAPTURE_STATUS_INVALIDATED;
     return CUDA_SUCCESS;
   });
 }

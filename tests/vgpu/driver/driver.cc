@@ -18,7 +18,9 @@ const char* environment(const char* name) {
   const char* value = std::getenv(name);
   return value != nullptr ? value : "";
 }
-uint64_t environment_number(const char* name) { return std::strtoull(environment(name), nullptr, 10); }
+uint64_t environment_number(const char* name) {
+  return std::strtoull(environment(name), nullptr, 10);
+}
 
 CUresult result_of(FaultKind kind) {
   switch (kind) {
@@ -51,7 +53,8 @@ bool Driver::start() {
   for (std::string name; std::getline(list, name, ',');) {
     const DeviceModel* model = device_model(name);
     if (model == nullptr) {
-      fmt::print(stderr, "virtual GPU: CUDREAM_VGPU_DEVICES names an unknown card '{}'; known are a100, 4090, h100, none\n", name);
+      fmt::print(stderr, "virtual GPU: CUDREAM_VGPU_DEVICES names an unknown card '{}'; known are a100, 4090, h100, none\n",
+                 name);
       return false;
     }
     auto context = std::make_unique<Context>();
@@ -68,7 +71,9 @@ Context* Driver::device(CUdevice ordinal) {
   return ordinal >= 0 && static_cast<size_t>(ordinal) < devices.size() ? devices[static_cast<size_t>(ordinal)].get() : nullptr;
 }
 
-size_t Driver::total_memory(const Context& context) const { return options.memory_bytes != 0 ? options.memory_bytes : context.model->memory_bytes; }
+size_t Driver::total_memory(const Context& context) const {
+  return options.memory_bytes != 0 ? options.memory_bytes : context.model->memory_bytes;
+}
 
 bool Driver::is_pinned(const void* host, size_t bytes) const {
   auto after = pinned.upper_bound(host);
@@ -78,9 +83,28 @@ bool Driver::is_pinned(const void* host, size_t bytes) const {
   return offset + bytes <= size;
 }
 
+void Driver::destroy(Context& context) {
+  drain(context);
+  context.executables.clear();
+  context.graphs.clear();
+  context.events.clear();
+  context.streams.clear();
+  for (const auto& module : context.modules) release_variables(*module);
+  context.modules.clear();
+  if (const uint64_t left = memory.release_all(context.ordinal); left > 0) {
+    fmt::print(stderr, "virtual GPU: {} bytes of device {} were not freed\n", left, context.ordinal);
+  }
+  context.failed = CUDA_SUCCESS;
+}
+
+void Driver::release_variables(const Module& module) {
+  for (const auto& [name, address] : module.symbols) memory.release(address);
+}
+
 void Driver::launch(Context& context, const Launch& launch) {
   if (++launches == options.fail_launch) {
-    fmt::print(stderr, "virtual GPU: launch {} of kernel {} fails as CUDREAM_VGPU_FAIL_LAUNCH asks\n", launches, launch.program->name());
+    fmt::print(stderr, "virtual GPU: launch {} of kernel {} fails as CUDREAM_VGPU_FAIL_LAUNCH asks\n", launches,
+               launch.program->name());
     context.failed = CUDA_ERROR_LAUNCH_FAILED;
     return;
   }
@@ -102,9 +126,11 @@ void Driver::report(const Launch& launch, const Counters& counters, double secon
     return;
   }
   const Dim &g = launch.grid, &b = launch.threads;
-  fmt::print(file, "{{\"kernel\":\"{}\",\"device\":{},\"grid\":[{},{},{}],\"block\":[{},{},{}],\"shared_bytes\":{},{},\"host_seconds\":{:.6f}}}\n",
-             launch.program->name(), launch.device, g.x, g.y, g.z, b.x, b.y, b.z, launch.program->shared_bytes + launch.dynamic_shared,
-             counters.json(), seconds);
+  fmt::print(file,
+             "{{\"kernel\":\"{}\",\"device\":{},\"grid\":[{},{},{}],\"block\":[{},{},{}],\"shared_bytes\":{},{},\"host_seconds\":"
+             "{:.6f}}}\n",
+             launch.program->name(), launch.device, g.x, g.y, g.z, b.x, b.y, b.z,
+             launch.program->shared_bytes + launch.dynamic_shared, counters.json(), seconds);
   std::fclose(file);
 }
 

@@ -78,6 +78,9 @@ class Driver {
   Context* device(CUdevice ordinal);
   size_t total_memory(const Context& context) const;
   bool is_pinned(const void* host, size_t bytes) const;
+  void release_variables(const Module& module);
+  // The last user of a context has gone: its work is finished and all it owns freed. Reports memory that was not given back.
+  void destroy(Context& context);
   // Runs a kernel now; a fault becomes the context's sticky error, with a report on standard error.
   void launch(Context& context, const Launch& launch);
 

@@ -28,7 +28,8 @@ void drain_before(Stream& stream, uint64_t sequence) {
 }
 
 bool blocking_capture(const Context& context) {
-  return std::any_of(context.streams.begin(), context.streams.end(), [](const auto& s) { return s->blocking && s->capture != nullptr; });
+  return std::any_of(context.streams.begin(), context.streams.end(),
+                     [](const auto& s) { return s->blocking && s->capture != nullptr; });
 }
 
 }  // namespace
@@ -103,11 +104,13 @@ CUresult wait(Stream& stream, Event& event) {
   return enqueue(stream, [recorded_in, sequence] { drain(*recorded_in, sequence); });
 }
 
-CUresult begin_capture(Stream& stream) {
+CUresult begin_capture(Stream& stream, CUstreamCaptureMode mode) {
   if (stream.is_null) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
   if (stream.capture != nullptr) return CUDA_ERROR_ILLEGAL_STATE;
   stream.capture = std::make_shared<Capture>();
   stream.capture->origin = &stream;
+  stream.capture->mode = mode;
+  stream.capture->thread = std::this_thread::get_id();
   stream.unjoined = false;
   return CUDA_SUCCESS;
 }
@@ -128,7 +131,9 @@ CUresult end_capture(Stream& stream, std::unique_ptr<Graph>& graph) {
 CUresult refuse_while_capturing(Context& context) {
   CUresult result = CUDA_SUCCESS;
   for (const auto& stream : context.streams) {
-    if (stream->capture == nullptr) continue;
+    if (stream->capture == nullptr || stream->capture->mode == CU_STREAM_CAPTURE_MODE_RELAXED) continue;
+    const bool elsewhere = stream->capture->thread != std::this_thread::get_id();
+    if (elsewhere && stream->capture->mode == CU_STREAM_CAPTURE_MODE_THREAD_LOCAL) continue;
     stream->capture->valid = false;
     result = CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
   }

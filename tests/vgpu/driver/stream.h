@@ -8,6 +8,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <thread>
 #include <vector>
 
 namespace cudream::vgpu {
@@ -24,6 +25,8 @@ struct Graph {
 struct Capture {
   Graph graph;
   Stream* origin = nullptr;
+  CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_GLOBAL;
+  std::thread::id thread;  // that began it
   bool valid = true;
   std::vector<Stream*> joined;  // by waiting for an event of the capture, the origin apart
 };
@@ -34,8 +37,8 @@ struct Event {
   Stream* stream = nullptr;  // of the latest record
   uint64_t sequence = 0;     // of that record; 0: never recorded
   bool done = false;
-  double milliseconds = 0;                 // when it ran: host time
-  std::shared_ptr<Capture> capture;        // recorded inside this capture
+  double milliseconds = 0;           // when it ran: host time
+  std::shared_ptr<Capture> capture;  // recorded inside this capture
 };
 
 struct Stream {
@@ -61,9 +64,10 @@ bool advance(Stream& stream);
 
 CUresult record(Event& event, Stream& stream);
 CUresult wait(Stream& stream, Event& event);
-CUresult begin_capture(Stream& stream);
+CUresult begin_capture(Stream& stream, CUstreamCaptureMode mode);
 CUresult end_capture(Stream& stream, std::unique_ptr<Graph>& graph);
-// For calls that may not happen while anything of the context is captured: they make the capture invalid.
+// For calls that could wait for captured work: illegal, and the end of the capture, in any thread under the global mode and in
+// its own thread under the thread-local one.
 CUresult refuse_while_capturing(Context& context);
 
 }  // namespace cudream::vgpu

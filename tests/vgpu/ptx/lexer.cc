@@ -8,8 +8,12 @@
 namespace cudream::vgpu::ptx {
 namespace {
 
-bool starts_word(char c) { return std::isalpha(static_cast<unsigned char>(c)) || c == '_' || c == '$' || c == '%' || c == '.'; }
-bool in_word(char c) { return starts_word(c) || std::isdigit(static_cast<unsigned char>(c)); }
+bool starts_word(char c) {
+  return std::isalpha(static_cast<unsigned char>(c)) || c == '_' || c == '$' || c == '%' || c == '.';
+}
+bool in_word(char c) {
+  return starts_word(c) || std::isdigit(static_cast<unsigned char>(c));
+}
 
 class Lexer {
  public:
@@ -69,7 +73,8 @@ class Lexer {
     }
     if (starts_word(c)) {
       // A directive ends at its next dot: ".reg.b32" is two.
-      while ((in_word(at(end)) && !(c == '.' && at(end) == '.')) || (at(end) == ':' && at(end + 1) == ':')) end += at(end) == ':' ? 2 : 1;
+      while ((in_word(at(end)) && !(c == '.' && at(end) == '.')) || (at(end) == ':' && at(end + 1) == ':'))
+        end += at(end) == ':' ? 2 : 1;
       return take(Token::Kind::word, end);
     }
     if (std::string_view("{}[]()<>,;:=+-!|@").find(c) != std::string_view::npos) return take(Token::Kind::punctuation, end);
@@ -83,6 +88,8 @@ class Lexer {
 
 }  // namespace
 
-std::vector<Token> tokenize(std::string_view source) { return Lexer(source).run(); }
+std::vector<Token> tokenize(std::string_view source) {
+  return Lexer(source).run();
+}
 
 }  // namespace cudream::vgpu::ptx

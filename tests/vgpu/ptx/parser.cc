@@ -34,8 +34,8 @@ class Parser {
     if (!accept(text)) refuse("expected '" + std::string(text) + "'");
   }
   [[noreturn]] void refuse(const std::string& why) const {
-    throw fail(Code::bad_file, "PTX line {}{}: {}, found '{}'", peek().line, kernel_.empty() ? "" : fmt::format(" in kernel {}", kernel_), why,
-               peek().text);
+    throw fail(Code::bad_file, "PTX line {}{}: {}, found '{}'", peek().line,
+               kernel_.empty() ? "" : fmt::format(" in kernel {}", kernel_), why, peek().text);
   }
   std::string_view word() {
     if (peek().kind != Token::Kind::word) refuse("expected a name");
@@ -100,7 +100,8 @@ class Parser {
 
   void declaration() {
     bool external = false;
-    while (peek().is(".visible") || peek().is(".weak") || peek().is(".extern") || peek().is(".common")) external |= take().is(".extern");
+    while (peek().is(".visible") || peek().is(".weak") || peek().is(".extern") || peek().is(".common"))
+      external |= take().is(".extern");
     if (accept(".entry")) return entry();
     if (accept(".func")) return skip_function();
     if (const auto space = space_directive()) {

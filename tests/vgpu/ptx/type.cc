@@ -6,8 +6,8 @@
 namespace cudream::vgpu {
 namespace {
 
-constexpr std::array<std::string_view, 19> kNames = {"pred", "b8",  "u8",  "s8",  "b16",   "u16",    "s16", "f16", "bf16", "b32",
-                                                     "u32",  "s32", "f32", "f16x2", "bf16x2", "b64", "u64", "s64",  "f64"};
+constexpr std::array<std::string_view, 19> kNames = {"pred", "b8",  "u8",  "s8",    "b16",    "u16", "s16", "f16", "bf16", "b32",
+                                                     "u32",  "s32", "f32", "f16x2", "bf16x2", "b64", "u64", "s64", "f64"};
 
 }  // namespace
 
@@ -18,6 +18,8 @@ std::optional<Type> type_named(std::string_view word) {
   return std::nullopt;
 }
 
-std::string_view name_of(Type type) { return kNames[static_cast<size_t>(type)]; }
+std::string_view name_of(Type type) {
+  return kNames[static_cast<size_t>(type)];
+}
 
 }  // namespace cudream::vgpu

@@ -16,9 +16,12 @@ constexpr uint32_t size_of(Type type) {
   return type <= Type::bf16x2 ? 4 : 8;
 }
 
-constexpr bool is_signed(Type type) { return type == Type::s8 || type == Type::s16 || type == Type::s32 || type == Type::s64; }
+constexpr bool is_signed(Type type) {
+  return type == Type::s8 || type == Type::s16 || type == Type::s32 || type == Type::s64;
+}
 constexpr bool is_float(Type type) {
-  return type == Type::f16 || type == Type::bf16 || type == Type::f32 || type == Type::f16x2 || type == Type::bf16x2 || type == Type::f64;
+  return type == Type::f16 || type == Type::bf16 || type == Type::f32 || type == Type::f16x2 || type == Type::bf16x2 ||
+         type == Type::f64;
 }
 
 // The type named by a modifier such as "u32"; nothing where the word is no type.

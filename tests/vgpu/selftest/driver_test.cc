@@ -2,10 +2,9 @@
 // on the environment runs in a process of its own.
 #include <gtest/gtest.h>
 
-#include <nlohmann/json.hpp>
-
 #include <cstdio>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "tests/vgpu/selftest/virtual_card.h"
@@ -27,7 +26,8 @@ class Streams : public testing::Test {
   // c = a + b, queued.
   CUresult add(CUstream stream, CUdeviceptr a, CUdeviceptr b, CUdeviceptr c, int n = 64) const {
     void* parameters[] = {&a, &b, &c, &n};
-    return cuLaunchKernel(card.function("add"), static_cast<unsigned>(n + 63) / 64, 1, 1, 64, 1, 1, 0, stream, parameters, nullptr);
+    return cuLaunchKernel(card.function("add"), static_cast<unsigned>(n + 63) / 64, 1, 1, 64, 1, 1, 0, stream, parameters,
+                          nullptr);
   }
 
   VirtualCard card;
@@ -191,9 +191,11 @@ TEST_F(Streams, FatBinariesGiveTheirPtx) {
     return bytes + payload;
   };
   const auto ptx = [](const char* name) {
-    return fmt::format("\n\n.version 9.0\n.target sm_80\n.address_size 64\n.visible .entry {}() {{\nret;\n}}\n", name) + std::string(5, '\0');
+    return fmt::format("\n\n.version 9.0\n.target sm_80\n.address_size 64\n.visible .entry {}() {{\nret;\n}}\n", name) +
+           std::string(5, '\0');
   };
-  const std::string entries = entry(2, 80, "\177ELF machine code") + entry(1, 75, ptx("older")) + entry(1, 80, ptx("fitting")) + entry(1, 90, ptx("newer"));
+  const std::string entries = entry(2, 80, "\177ELF machine code") + entry(1, 75, ptx("older")) + entry(1, 80, ptx("fitting")) +
+                              entry(1, 90, ptx("newer"));
   std::string image(16, '\0');
   const uint32_t magic = 0xba55ed50;
   const uint16_t version = 1, header = 16;
@@ -212,7 +214,9 @@ TEST_F(Streams, FatBinariesGiveTheirPtx) {
 
 // --- Processes of their own -------------------------------------------------------------------------------------------
 
-int exit_status(bool as_expected) { return as_expected ? 0 : 1; }
+int exit_status(bool as_expected) {
+  return as_expected ? 0 : 1;
+}
 
 [[noreturn]] void fail_second_allocation() {
   setenv("CUDREAM_VGPU_FAIL_ALLOC", "2", 1);
@@ -236,9 +240,11 @@ int exit_status(bool as_expected) { return as_expected ? 0 : 1; }
   VirtualCard card;
   card.load("kernels.ptx");
   CardArray<float> x(std::vector<float>(64, 1.0f));
-  const bool first = card.launch("add", 1, 64, 0, x.get(), x.get(), x.get(), 64) == CUDA_SUCCESS && cuCtxSynchronize() == CUDA_SUCCESS;
+  const bool first =
+      card.launch("add", 1, 64, 0, x.get(), x.get(), x.get(), 64) == CUDA_SUCCESS && cuCtxSynchronize() == CUDA_SUCCESS;
   const bool queued = card.launch("add", 1, 64, 0, x.get(), x.get(), x.get(), 64) == CUDA_SUCCESS;
-  std::_Exit(exit_status(first && queued && cuCtxSynchronize() == CUDA_ERROR_LAUNCH_FAILED && cuCtxSynchronize() == CUDA_ERROR_LAUNCH_FAILED));
+  std::_Exit(exit_status(first && queued && cuCtxSynchronize() == CUDA_ERROR_LAUNCH_FAILED &&
+                         cuCtxSynchronize() == CUDA_ERROR_LAUNCH_FAILED));
 }
 [[noreturn]] void two_cards() {
   setenv("CUDREAM_VGPU_DEVICES", "4090,h100", 1);
@@ -259,7 +265,20 @@ int exit_status(bool as_expected) { return as_expected ? 0 : 1; }
   check(cuDevicePrimaryCtxRetain(&own, 0), "cuDevicePrimaryCtxRetain");
   check(cuCtxSetCurrent(own), "cuCtxSetCurrent");
   check(card.launch("add", 1, 64, 0, foreign, foreign, foreign, 64), "add");
-  std::_Exit(exit_status(count == 2 && major == 8 && minor == 9 && processors == 132 && cuCtxSynchronize() == CUDA_ERROR_ILLEGAL_ADDRESS));
+  std::_Exit(exit_status(count == 2 && major == 8 && minor == 9 && processors == 132 &&
+                         cuCtxSynchronize() == CUDA_ERROR_ILLEGAL_ADDRESS));
+}
+[[noreturn]] void new_context_after_a_fault() {
+  VirtualCard card;
+  card.load("kernels.ptx");
+  CUdeviceptr p = 0;
+  check(cuMemAlloc(&p, 256), "cuMemAlloc");
+  check(card.launch("add", 1, 64, 0, p, p, p, 64), "add");
+  const bool failed = cuCtxSynchronize() == CUDA_ERROR_LAUNCH_FAILED;
+  check(cuDevicePrimaryCtxRelease(0), "cuDevicePrimaryCtxRelease");
+  const bool gone = cuCtxSynchronize() == CUDA_ERROR_INVALID_CONTEXT;
+  const VirtualCard again;
+  std::_Exit(exit_status(failed && gone && cuCtxSynchronize() == CUDA_SUCCESS));
 }
 [[noreturn]] void no_card() {
   setenv("CUDREAM_VGPU_DEVICES", "none", 1);
@@ -268,7 +287,9 @@ int exit_status(bool as_expected) { return as_expected ? 0 : 1; }
 [[noreturn]] void unknown_instruction() {
   const VirtualCard card;
   CUmodule module = nullptr;
-  const char* text = ".version 9.0\n.target sm_80\n.address_size 64\n.visible .entry k() {\n.reg .f32 %f<2>;\nadd.rn.strange.f32 %f0, %f1, %f1;\nret;\n}\n";
+  const char* text =
+      ".version 9.0\n.target sm_80\n.address_size 64\n.visible .entry k() {\n.reg .f32 %f<2>;\nadd.rn.strange.f32 %f0, %f1, "
+      "%f1;\nret;\n}\n";
   std::_Exit(exit_status(cuModuleLoadData(&module, text) == CUDA_ERROR_INVALID_PTX));
 }
 
@@ -278,8 +299,10 @@ TEST(Injection, FailuresAndCards) {
   EXPECT_EXIT(fill_memory(), testing::ExitedWithCode(0), "");
   EXPECT_EXIT(fail_second_launch(), testing::ExitedWithCode(0), "launch 2 of kernel add fails");
   EXPECT_EXIT(two_cards(), testing::ExitedWithCode(0), "on device 1");
+  EXPECT_EXIT(new_context_after_a_fault(), testing::ExitedWithCode(0), "256 bytes of device 0 were not freed");
   EXPECT_EXIT(no_card(), testing::ExitedWithCode(0), "");
-  EXPECT_EXIT(unknown_instruction(), testing::ExitedWithCode(0), "kernel k, PTX line 6: unknown modifier .strange: add.rn.strange.f32");
+  EXPECT_EXIT(unknown_instruction(), testing::ExitedWithCode(0),
+              "kernel k, PTX line 6: unknown modifier .strange: add.rn.strange.f32");
 }
 
 [[noreturn]] void write_report(const std::string& path) {

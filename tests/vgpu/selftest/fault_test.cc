@@ -14,7 +14,9 @@ struct Fault {
   const char* says;
 };
 
-void PrintTo(const Fault& f, std::ostream* out) { *out << f.kernel << " " << f.n; }
+void PrintTo(const Fault& f, std::ostream* out) {
+  *out << f.kernel << " " << f.n;
+}
 
 // Exits with status 0 when the launch ends as it should.
 [[noreturn]] void run_kernel(const Fault& f) {
@@ -26,7 +28,8 @@ void PrintTo(const Fault& f, std::ostream* out) { *out << f.kernel << " " << f.n
   const bool copies = std::string_view(f.kernel).substr(0, 5) == "async";
   // Plain kernels get an array of exactly 128 elements.
   CardArray<float> small(std::vector<float>(numbers.begin(), numbers.begin() + 128));
-  check(copies ? card.launch(f.kernel, 1, 128, 0, x.get(), y.get(), f.n) : card.launch(f.kernel, 1, 128, 0, small.get(), f.n), f.kernel);
+  check(copies ? card.launch(f.kernel, 1, 128, 0, x.get(), y.get(), f.n) : card.launch(f.kernel, 1, 128, 0, small.get(), f.n),
+        f.kernel);
   const CUresult result = cuCtxSynchronize();
   const CUresult again = cuCtxSynchronize();  // the error sticks
   std::_Exit(result == f.result && again == f.result ? 0 : 1);
@@ -37,43 +40,49 @@ class PlantedFault : public testing::TestWithParam<Fault> {};
 TEST_P(PlantedFault, IsCaught) {
   testing::FLAGS_gtest_death_test_style = "threadsafe";
   const Fault f = GetParam();
-  const std::string says = f.result == CUDA_SUCCESS ? "^$" : fmt::format("({})(.|\n)*in kernel {}, PTX line [0-9]+, .*faults.cu:[0-9]+: (.|\n)*thread \\([0-9]+, 0, 0\\) of block \\(0, 0, 0\\)", f.says, f.kernel);
+  const std::string says = f.result == CUDA_SUCCESS ? "^$"
+                                                    : fmt::format(
+                                                          "({})(.|\n)*in kernel {}, PTX line [0-9]+, .*faults.cu:[0-9]+: "
+                                                          "(.|\n)*thread \\([0-9]+, 0, 0\\) of block \\(0, 0, 0\\)",
+                                                          f.says, f.kernel);
   EXPECT_EXIT(run_kernel(f), testing::ExitedWithCode(0), says);
 }
 
-constexpr CUresult kAddress = CUDA_ERROR_ILLEGAL_ADDRESS, kFailed = CUDA_ERROR_LAUNCH_FAILED, kMisaligned = CUDA_ERROR_MISALIGNED_ADDRESS;
-INSTANTIATE_TEST_SUITE_P(Kernels, PlantedFault,
-                         testing::Values(Fault{"global_write_beyond", 0, CUDA_SUCCESS, ""},
-                                         Fault{"global_write_beyond", 1, kAddress, "illegal global write of 4 bytes at 0x[0-9a-f]+: 0 bytes past the end of the 512-byte allocation"},
-                                         Fault{"global_write_beyond", 1000000, kAddress, "illegal global write"},
-                                         Fault{"global_read_before", 1, kAddress, "illegal global read"},
-                                         Fault{"null_pointer", 1, kAddress, "a host address or null"},
-                                         Fault{"global_misaligned", 1, kMisaligned, "misaligned global access of 16 bytes"},
-                                         Fault{"shared_write_beyond", 1, kAddress, "shared access of 4 bytes at 512 of 512"},
-                                         Fault{"shared_misaligned", 1, kMisaligned, "misaligned shared access of 8 bytes"},
-                                         Fault{"shared_uninitialised", 0, CUDA_SUCCESS, ""},
-                                         Fault{"shared_uninitialised", 1, kFailed, "read of shared memory that was never written"},
-                                         Fault{"local_beyond", 1, kAddress, "local access"}, Fault{"missing_barrier", 0, CUDA_SUCCESS, ""},
-                                         Fault{"missing_barrier", 1, kFailed, "race on shared memory|never written"},
-                                         Fault{"missing_second_barrier", 0, CUDA_SUCCESS, ""},
-                                         Fault{"missing_second_barrier", 1, kFailed, "race on shared memory"},
-                                         Fault{"missing_warp_barrier", 0, CUDA_SUCCESS, ""},
-                                         Fault{"missing_warp_barrier", 1, kFailed, "race on shared memory"},
-                                         Fault{"two_writers", 0, CUDA_SUCCESS, ""}, Fault{"two_writers", 1, kFailed, "race on shared memory"},
-                                         Fault{"atomic_and_plain", 0, CUDA_SUCCESS, ""},
-                                         Fault{"atomic_and_plain", 1, kFailed, "race on shared memory"},
-                                         Fault{"narrow_neighbours", 0, CUDA_SUCCESS, ""},
-                                         Fault{"narrow_neighbours", 1, kFailed, "race on shared memory|never written"},
-                                         Fault{"divergent_barrier", 0, CUDA_SUCCESS, ""}, Fault{"divergent_barrier", 128, CUDA_SUCCESS, ""},
-                                         Fault{"divergent_barrier", 64, kFailed, "wait at different barriers"},
-                                         Fault{"divergent_barrier", 16, kFailed, "wait at different warp-wide instructions"},
-                                         Fault{"divergent_shuffle", 16, kFailed, "wait at different warp-wide instructions"},
-                                         Fault{"early_return", 70, CUDA_SUCCESS, ""}, Fault{"async_wait", 0, CUDA_SUCCESS, ""},
-                                         Fault{"async_wait", 1, kFailed, "before the cp.async that fills it was waited for"},
-                                         Fault{"async_barrier", 0, CUDA_SUCCESS, ""}, Fault{"async_barrier", 1, kFailed, "race on shared memory|before the cp.async|never written"},
-                                         Fault{"async_overwrite", 0, CUDA_SUCCESS, ""},
-                                         Fault{"async_overwrite", 1, kFailed, "race on shared memory"},
-                                         Fault{"trapped", 5, CUDA_ERROR_ILLEGAL_INSTRUCTION, "trap"}));
+constexpr CUresult kAddress = CUDA_ERROR_ILLEGAL_ADDRESS, kFailed = CUDA_ERROR_LAUNCH_FAILED,
+                   kMisaligned = CUDA_ERROR_MISALIGNED_ADDRESS;
+INSTANTIATE_TEST_SUITE_P(
+    Kernels, PlantedFault,
+    testing::Values(Fault{"global_write_beyond", 0, CUDA_SUCCESS, ""},
+                    Fault{"global_write_beyond", 1, kAddress,
+                          "illegal global write of 4 bytes at 0x[0-9a-f]+: 0 bytes past the end of the 512-byte allocation"},
+                    Fault{"global_write_beyond", 1000000, kAddress, "illegal global write"},
+                    Fault{"global_read_before", 1, kAddress, "illegal global read"},
+                    Fault{"null_pointer", 1, kAddress, "a host address or null"},
+                    Fault{"global_misaligned", 1, kMisaligned, "misaligned global access of 16 bytes"},
+                    Fault{"shared_write_beyond", 1, kAddress, "shared access of 4 bytes at 512 of 512"},
+                    Fault{"shared_misaligned", 1, kMisaligned, "misaligned shared access of 8 bytes"},
+                    Fault{"shared_uninitialised", 0, CUDA_SUCCESS, ""},
+                    Fault{"shared_uninitialised", 1, kFailed, "read of shared memory that was never written"},
+                    Fault{"local_beyond", 1, kAddress, "local access"}, Fault{"missing_barrier", 0, CUDA_SUCCESS, ""},
+                    Fault{"missing_barrier", 1, kFailed, "race on shared memory|never written"},
+                    Fault{"missing_second_barrier", 0, CUDA_SUCCESS, ""},
+                    Fault{"missing_second_barrier", 1, kFailed, "race on shared memory"},
+                    Fault{"missing_warp_barrier", 0, CUDA_SUCCESS, ""},
+                    Fault{"missing_warp_barrier", 1, kFailed, "race on shared memory"}, Fault{"two_writers", 0, CUDA_SUCCESS, ""},
+                    Fault{"two_writers", 1, kFailed, "race on shared memory"}, Fault{"atomic_and_plain", 0, CUDA_SUCCESS, ""},
+                    Fault{"atomic_and_plain", 1, kFailed, "race on shared memory"},
+                    Fault{"narrow_neighbours", 0, CUDA_SUCCESS, ""},
+                    Fault{"narrow_neighbours", 1, kFailed, "race on shared memory|never written"},
+                    Fault{"divergent_barrier", 0, CUDA_SUCCESS, ""}, Fault{"divergent_barrier", 128, CUDA_SUCCESS, ""},
+                    Fault{"divergent_barrier", 64, kFailed, "wait at different barriers"},
+                    Fault{"divergent_barrier", 16, kFailed, "wait at different warp-wide instructions"},
+                    Fault{"divergent_shuffle", 16, kFailed, "wait at different warp-wide instructions"},
+                    Fault{"early_return", 70, CUDA_SUCCESS, ""}, Fault{"async_wait", 0, CUDA_SUCCESS, ""},
+                    Fault{"async_wait", 1, kFailed, "before the cp.async that fills it was waited for"},
+                    Fault{"async_barrier", 0, CUDA_SUCCESS, ""},
+                    Fault{"async_barrier", 1, kFailed, "race on shared memory|before the cp.async|never written"},
+                    Fault{"async_overwrite", 0, CUDA_SUCCESS, ""}, Fault{"async_overwrite", 1, kFailed, "race on shared memory"},
+                    Fault{"trapped", 5, CUDA_ERROR_ILLEGAL_INSTRUCTION, "trap"}));
 
 // Reading what nobody wrote, and what was given back.
 [[noreturn]] void read_unwritten(bool write_first) {

@@ -3,11 +3,15 @@
 
 namespace {
 
-__device__ uint32_t shared_address(const void* p) { return static_cast<uint32_t>(__cvta_generic_to_shared(p)); }
+__device__ uint32_t shared_address(const void* p) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(p));
+}
 __device__ void copy_async(void* to, const void* from) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(to)), "l"(from) : "memory");
 }
-__device__ void commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+__device__ void commit() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
 template <int kPending>
 __device__ void wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
@@ -18,10 +22,18 @@ __device__ void wait() {
 // All are launched with one block of 128 threads and arrays of 128 elements that hold their indices.
 extern "C" {
 
-__global__ void global_write_beyond(float* y, int n) { y[threadIdx.x + n] = 1; }
-__global__ void global_read_before(float* y, int n) { y[threadIdx.x] = y[static_cast<int>(threadIdx.x) - n]; }
-__global__ void null_pointer(float* y, int n) { y[threadIdx.x] = n != 0 ? *reinterpret_cast<float*>(n * 16L) : 0.0f; }
-__global__ void global_misaligned(float* y, int n) { *reinterpret_cast<float4*>(y + n) = make_float4(1, 2, 3, 4); }
+__global__ void global_write_beyond(float* y, int n) {
+  y[threadIdx.x + n] = 1;
+}
+__global__ void global_read_before(float* y, int n) {
+  y[threadIdx.x] = y[static_cast<int>(threadIdx.x) - n];
+}
+__global__ void null_pointer(float* y, int n) {
+  y[threadIdx.x] = n != 0 ? *reinterpret_cast<float*>(n * 16L) : 0.0f;
+}
+__global__ void global_misaligned(float* y, int n) {
+  *reinterpret_cast<float4*>(y + n) = make_float4(1, 2, 3, 4);
+}
 __global__ void shared_write_beyond(float* y, int n) {
   __shared__ float s[128];
   s[threadIdx.x + n] = 1;

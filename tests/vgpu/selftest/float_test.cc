@@ -27,7 +27,9 @@ auto rounded(int mode, Function f) {
   };
 }
 // A subnormal becomes a zero of its sign.
-float flush(float a) { return std::fpclassify(a) == FP_SUBNORMAL ? std::copysign(0.0f, a) : a; }
+float flush(float a) {
+  return std::fpclassify(a) == FP_SUBNORMAL ? std::copysign(0.0f, a) : a;
+}
 
 template <typename T>
 std::string name() {
@@ -54,7 +56,8 @@ TYPED_TEST(Floats, ArithmeticIsExactlyRounded) {
   check2<T, T, T>(op("mul.rz"), rounded(FE_TOWARDZERO, product));
   check2<T, T, T>(op("div.rn"), [](T a, T b) { return a / b; });
   check3<T, T, T, T>(fmt::format("fma.rn.{} %d, %a, %b, %c;", name<T>()), [](T a, T b, T c) { return std::fma(a, b, c); });
-  check3<T, T, T, T>(fmt::format("fma.rm.{} %d, %a, %b, %c;", name<T>()), rounded(FE_DOWNWARD, [](auto a, auto b, auto c) -> T { return std::fma(T{a}, T{b}, T{c}); }));
+  check3<T, T, T, T>(fmt::format("fma.rm.{} %d, %a, %b, %c;", name<T>()),
+                     rounded(FE_DOWNWARD, [](auto a, auto b, auto c) -> T { return std::fma(T{a}, T{b}, T{c}); }));
   check1<T, T>(fmt::format("sqrt.rn.{} %d, %a;", name<T>()), [](T a) { return std::sqrt(a); });
   check1<T, T>(fmt::format("rcp.rn.{} %d, %a;", name<T>()), [](T a) { return T{1} / a; });
 }
@@ -65,9 +68,15 @@ TYPED_TEST(Floats, SignsAndOrder) {
   check1<T, T>(fmt::format("neg.{} %d, %a;", name<T>()), [](T a) { return -a; });
   check1<T, T>(fmt::format("abs.{} %d, %a;", name<T>()), [](T a) { return std::fabs(a); });
   check2<T, T, T>(op2("copysign"), [](T a, T b) { return std::copysign(b, a); });
-  check2<T, T, T>(op2("min"), [](T a, T b) { return a != a ? b : b != b ? a : a == b ? (std::signbit(a) ? a : b) : std::min(a, b); });
-  check2<T, T, T>(op2("max"), [](T a, T b) { return a != a ? b : b != b ? a : a == b ? (std::signbit(a) ? b : a) : std::max(a, b); });
-  const auto comparison = [](const char* op) { return fmt::format("setp.{}.{} %p, %a, %b; selp.u32 %d, 1, 0, %p;", op, name<T>()); };
+  check2<T, T, T>(op2("min"), [](T a, T b) {
+    return a != a ? b : b != b ? a : a == b ? (std::signbit(a) ? a : b) : std::min(a, b);
+  });
+  check2<T, T, T>(op2("max"), [](T a, T b) {
+    return a != a ? b : b != b ? a : a == b ? (std::signbit(a) ? b : a) : std::max(a, b);
+  });
+  const auto comparison = [](const char* op) {
+    return fmt::format("setp.{}.{} %p, %a, %b; selp.u32 %d, 1, 0, %p;", op, name<T>());
+  };
   const auto unordered = [](T a, T b) { return a != a || b != b; };
   check2<u32, T, T>(comparison("eq"), [](T a, T b) { return a == b; });
   check2<u32, T, T>(comparison("ne"), [&](T a, T b) { return !unordered(a, b) && a != b; });
@@ -83,7 +92,8 @@ TYPED_TEST(Floats, SignsAndOrder) {
   check2<u32, T, T>(comparison("geu"), [&](T a, T b) { return unordered(a, b) || a >= b; });
   check2<u32, T, T>(comparison("num"), [&](T a, T b) { return !unordered(a, b); });
   check2<u32, T, T>(comparison("nan"), unordered);
-  check1<u32, T>(fmt::format("testp.subnormal.{} %p, %a; selp.u32 %d, 1, 0, %p;", name<T>()), [](T a) { return std::fpclassify(a) == FP_SUBNORMAL; });
+  check1<u32, T>(fmt::format("testp.subnormal.{} %p, %a; selp.u32 %d, 1, 0, %p;", name<T>()),
+                 [](T a) { return std::fpclassify(a) == FP_SUBNORMAL; });
   check1<u32, T>(fmt::format("testp.finite.{} %p, %a; selp.u32 %d, 1, 0, %p;", name<T>()), [](T a) { return std::isfinite(a); });
 }
 
@@ -116,27 +126,37 @@ TYPED_TEST(Floats, ToIntegers) {
 TEST(Float, FlushesSubnormalsOnlyWhenAsked) {
   check2<float, float, float>("add.ftz.f32 %d, %a, %b;", [](float a, float b) { return flush(flush(a) + flush(b)); });
   check2<float, float, float>("mul.ftz.f32 %d, %a, %b;", [](float a, float b) { return flush(flush(a) * flush(b)); });
-  check2<u32, float, float>("setp.eq.ftz.f32 %p, %a, %b; selp.u32 %d, 1, 0, %p;", [](float a, float b) { return flush(a) == flush(b); });
+  check2<u32, float, float>("setp.eq.ftz.f32 %p, %a, %b; selp.u32 %d, 1, 0, %p;",
+                            [](float a, float b) { return flush(a) == flush(b); });
   check1<float, float>("add.f32 %d, %a, 0f00000000;", [](float a) { return a + 0.0f; });
 }
 
 TEST(Float, Saturation) {
   const auto sat = [](float a) { return a > 0 ? std::min(a, 1.0f) : 0.0f; };
   check2<float, float, float>("add.sat.f32 %d, %a, %b;", [&](float a, float b) { return sat(a + b); });
-  check3<float, float, float, float>("fma.rn.sat.f32 %d, %a, %b, %c;", [&](float a, float b, float c) { return sat(std::fma(a, b, c)); });
+  check3<float, float, float, float>("fma.rn.sat.f32 %d, %a, %b, %c;",
+                                     [&](float a, float b, float c) { return sat(std::fma(a, b, c)); });
   check1<float, float>("cvt.sat.f32.f32 %d, %a;", sat);
 }
 
 // Bounds from PTX ISA 9.0, the tables of each instruction.
 TEST(Float, ApproximationsAreWithinTheirBounds) {
-  check1<float, float>("rcp.approx.f32 %d, %a;", [](float a) { return 1.0f / a; }, 1);
-  check1<float, float>("rsqrt.approx.f32 %d, %a;", [](float a) { return static_cast<float>(1 / std::sqrt(double(a))); }, 2);
-  check1<float, float>("sqrt.approx.f32 %d, %a;", [](float a) { return std::sqrt(a); }, 1);
-  check1<float, float>("ex2.approx.f32 %d, %a;", [](float a) { return static_cast<float>(std::exp2(double(a))); }, 2);
-  check1<float, float>("lg2.approx.f32 %d, %a;", [](float a) { return static_cast<float>(std::log2(double(a))); }, 2);
-  check1<float, float>("tanh.approx.f32 %d, %a;", [](float a) { return static_cast<float>(std::tanh(double(a))); }, 2);
-  check2<float, float, float>("div.approx.f32 %d, %a, %b;", [](float a, float b) { return a / b; }, 2);
-  check2<float, float, float>("div.full.f32 %d, %a, %b;", [](float a, float b) { return a / b; }, 2);
+  check1<float, float>(
+      "rcp.approx.f32 %d, %a;", [](float a) { return 1.0f / a; }, 1);
+  check1<float, float>(
+      "rsqrt.approx.f32 %d, %a;", [](float a) { return static_cast<float>(1 / std::sqrt(double(a))); }, 2);
+  check1<float, float>(
+      "sqrt.approx.f32 %d, %a;", [](float a) { return std::sqrt(a); }, 1);
+  check1<float, float>(
+      "ex2.approx.f32 %d, %a;", [](float a) { return static_cast<float>(std::exp2(double(a))); }, 2);
+  check1<float, float>(
+      "lg2.approx.f32 %d, %a;", [](float a) { return static_cast<float>(std::log2(double(a))); }, 2);
+  check1<float, float>(
+      "tanh.approx.f32 %d, %a;", [](float a) { return static_cast<float>(std::tanh(double(a))); }, 2);
+  check2<float, float, float>(
+      "div.approx.f32 %d, %a, %b;", [](float a, float b) { return a / b; }, 2);
+  check2<float, float, float>(
+      "div.full.f32 %d, %a, %b;", [](float a, float b) { return a / b; }, 2);
 }
 
 TEST(Float, Conversions) {
@@ -147,8 +167,10 @@ TEST(Float, Conversions) {
   check1<float, s32>("cvt.rp.f32.s32 %d, %a;", rounded(FE_UPWARD, [](auto a) { return static_cast<float>(a); }));
   check1<u16, float>("cvt.rn.f16.f32 %d, %a;", [](float a) { return a != a ? f16(a).bits : f16(a).bits; });
   check1<u16, float>("cvt.rn.bf16.f32 %d, %a;", [](float a) { return bf16(a).bits; });
-  check2<u32, float, float>("cvt.rn.f16x2.f32 %d, %a, %b;", [](float a, float b) { return u32{f16(a).bits} << 16 | f16(b).bits; });
-  check2<u32, float, float>("cvt.rn.bf16x2.f32 %d, %a, %b;", [](float a, float b) { return u32{bf16(a).bits} << 16 | bf16(b).bits; });
+  check2<u32, float, float>("cvt.rn.f16x2.f32 %d, %a, %b;",
+                            [](float a, float b) { return u32{f16(a).bits} << 16 | f16(b).bits; });
+  check2<u32, float, float>("cvt.rn.bf16x2.f32 %d, %a, %b;",
+                            [](float a, float b) { return u32{bf16(a).bits} << 16 | bf16(b).bits; });
 }
 
 // All 65536 halves through the conversions and the arithmetic that must be exact.
@@ -169,7 +191,8 @@ void check_halves(const std::string& type) {
     sums[i] = Half(x + y).bits;
     products[i] = Half(x * y).bits;
   }
-  compare("cvt.f32." + type + " %d, %a;", run_statements("cvt.f32." + type + " %d, %a;", {32, 16, 16, 32}, a, none, none), want, a, none, none, 0);
+  compare("cvt.f32." + type + " %d, %a;", run_statements("cvt.f32." + type + " %d, %a;", {32, 16, 16, 32}, a, none, none), want,
+          a, none, none, 0);
   const auto is_nan = [](u16 bits) {
     Half h;
     h.bits = bits;

@@ -37,15 +37,24 @@ TYPED_TEST(Integers, SumsAndProductsWrap) {
   check2<T, T, T>(same<T>("sub", 2), [](T a, T b) { return static_cast<T>(Big<T>{a} - b); });
   check2<T, T, T>(same<T>("mul.lo", 2), [](T a, T b) { return static_cast<T>(static_cast<u128>(a) * static_cast<u128>(b)); });
   check2<T, T, T>(same<T>("mul.hi", 2), [](T a, T b) { return static_cast<T>(Big<T>{a} * b >> sizeof(T) * 8); });
-  check3<T, T, T, T>(same<T>("mad.lo", 3), [](T a, T b, T c) { return static_cast<T>(static_cast<u128>(a) * static_cast<u128>(b) + static_cast<u128>(c)); });
-  check3<T, T, T, T>(same<T>("mad.hi", 3), [](T a, T b, T c) { return static_cast<T>(static_cast<u128>(Big<T>{a} * b >> sizeof(T) * 8) + static_cast<u128>(c)); });
-  check3<T, T, T, T>(same<T>("sad", 3), [](T a, T b, T c) { return static_cast<T>((Big<T>{a} > b ? static_cast<u128>(a) - static_cast<u128>(b) : static_cast<u128>(b) - static_cast<u128>(a)) + static_cast<u128>(c)); });
+  check3<T, T, T, T>(same<T>("mad.lo", 3), [](T a, T b, T c) {
+    return static_cast<T>(static_cast<u128>(a) * static_cast<u128>(b) + static_cast<u128>(c));
+  });
+  check3<T, T, T, T>(same<T>("mad.hi", 3), [](T a, T b, T c) {
+    return static_cast<T>(static_cast<u128>(Big<T>{a} * b >> sizeof(T) * 8) + static_cast<u128>(c));
+  });
+  check3<T, T, T, T>(same<T>("sad", 3), [](T a, T b, T c) {
+    return static_cast<T>(
+        (Big<T>{a} > b ? static_cast<u128>(a) - static_cast<u128>(b) : static_cast<u128>(b) - static_cast<u128>(a)) +
+        static_cast<u128>(c));
+  });
 }
 
 TYPED_TEST(Integers, Quotients) {
   using T = TypeParam;
   // What division by zero gives is not specified; the interpreter gives what hardware does.
-  check2<T, T, T>(same<T>("div", 2), [](T a, T b) { return b == 0 ? static_cast<T>(-1) : static_cast<T>(Big<T>{a} / Big<T>{b}); });
+  check2<T, T, T>(same<T>("div", 2),
+                  [](T a, T b) { return b == 0 ? static_cast<T>(-1) : static_cast<T>(Big<T>{a} / Big<T>{b}); });
   check2<T, T, T>(same<T>("rem", 2), [](T a, T b) { return b == 0 ? a : static_cast<T>(Big<T>{a} % Big<T>{b}); });
 }
 
@@ -53,7 +62,9 @@ TYPED_TEST(Integers, Order) {
   using T = TypeParam;
   check2<T, T, T>(same<T>("min", 2), [](T a, T b) { return std::min(a, b); });
   check2<T, T, T>(same<T>("max", 2), [](T a, T b) { return std::max(a, b); });
-  const auto comparison = [](const char* op) { return fmt::format("setp.{}.{} %p, %a, %b; selp.u32 %d, 1, 0, %p;", op, name<T>()); };
+  const auto comparison = [](const char* op) {
+    return fmt::format("setp.{}.{} %p, %a, %b; selp.u32 %d, 1, 0, %p;", op, name<T>());
+  };
   check2<u32, T, T>(comparison("eq"), [](T a, T b) { return a == b; });
   check2<u32, T, T>(comparison("ne"), [](T a, T b) { return a != b; });
   check2<u32, T, T>(comparison("lt"), [](T a, T b) { return a < b; });
@@ -65,8 +76,10 @@ TYPED_TEST(Integers, Order) {
 TYPED_TEST(Integers, Shifts) {
   using T = TypeParam;
   constexpr u32 kWidth = sizeof(T) * 8;
-  check2<T, T, u32>(fmt::format("shl.b{} %d, %a, %b;", kWidth), [](T a, u32 n) { return n >= kWidth ? T{0} : static_cast<T>(static_cast<u128>(a) << n); });
-  check2<T, T, u32>(fmt::format("shr.{} %d, %a, %b;", name<T>()), [](T a, u32 n) { return static_cast<T>(Big<T>{a} >> std::min(n, 127u)); });
+  check2<T, T, u32>(fmt::format("shl.b{} %d, %a, %b;", kWidth),
+                    [](T a, u32 n) { return n >= kWidth ? T{0} : static_cast<T>(static_cast<u128>(a) << n); });
+  check2<T, T, u32>(fmt::format("shr.{} %d, %a, %b;", name<T>()),
+                    [](T a, u32 n) { return static_cast<T>(Big<T>{a} >> std::min(n, 127u)); });
 }
 
 TYPED_TEST(Integers, Conversions) {
@@ -79,7 +92,8 @@ TYPED_TEST(Integers, Conversions) {
   check1<u64, T>(fmt::format("cvt.u64.{} %d, %a;", from), [](T a) { return static_cast<u64>(a); });
   check1<s32, T>(fmt::format("cvt.s32.s8 %d, %a;"), [](T a) { return static_cast<s32>(static_cast<int8_t>(a)); });
   check1<u32, T>(fmt::format("cvt.u32.u8 %d, %a;"), [](T a) { return static_cast<u32>(static_cast<uint8_t>(a)); });
-  check1<s16, T>(fmt::format("cvt.sat.s16.{} %d, %a;", from), [](T a) { return static_cast<s16>(std::clamp<Big<T>>(a, std::is_signed_v<T> ? -32768 : 0, 32767)); });
+  check1<s16, T>(fmt::format("cvt.sat.s16.{} %d, %a;", from),
+                 [](T a) { return static_cast<s16>(std::clamp<Big<T>>(a, std::is_signed_v<T> ? -32768 : 0, 32767)); });
   check1<u32, T>(fmt::format("cvt.sat.u8.{} %d, %a;", from), [](T a) { return static_cast<u32>(std::clamp<Big<T>>(a, 0, 255)); });
   check1<float, T>(fmt::format("cvt.rn.f32.{} %d, %a;", from), [](T a) { return static_cast<float>(a); });
   check1<double, T>(fmt::format("cvt.rn.f64.{} %d, %a;", from), [](T a) { return static_cast<double>(a); });
@@ -89,7 +103,8 @@ TEST(Integer, WideProducts) {
   check2<s64, s32, s32>("mul.wide.s32 %d, %a, %b;", [](s32 a, s32 b) { return s64{a} * b; });
   check2<u64, u32, u32>("mul.wide.u32 %d, %a, %b;", [](u32 a, u32 b) { return u64{a} * b; });
   check2<s32, s16, s16>("mul.wide.s16 %d, %a, %b;", [](s16 a, s16 b) { return s32{a} * b; });
-  check3<s64, s32, s32, s64>("mad.wide.s32 %d, %a, %b, %c;", [](s32 a, s32 b, s64 c) { return static_cast<s64>(s128{s64{a} * b} + c); });
+  check3<s64, s32, s32, s64>("mad.wide.s32 %d, %a, %b, %c;",
+                             [](s32 a, s32 b, s64 c) { return static_cast<s64>(s128{s64{a} * b} + c); });
   check3<u64, u32, u32, u64>("mad.wide.u32 %d, %a, %b, %c;", [](u32 a, u32 b, u64 c) { return u64{a} * b + c; });
 }
 
@@ -97,24 +112,31 @@ TEST(Integer, SignedOnly) {
   check1<s32, s32>("neg.s32 %d, %a;", [](s32 a) { return static_cast<s32>(-s64{a}); });
   check1<s64, s64>("neg.s64 %d, %a;", [](s64 a) { return static_cast<s64>(-s128{a}); });
   check1<s32, s32>("abs.s32 %d, %a;", [](s32 a) { return static_cast<s32>(a < 0 ? -s64{a} : a); });
-  check2<s32, s32, s32>("add.sat.s32 %d, %a, %b;", [](s32 a, s32 b) { return std::clamp<s64>(s64{a} + b, INT32_MIN, INT32_MAX); });
-  check2<s32, s32, s32>("sub.sat.s32 %d, %a, %b;", [](s32 a, s32 b) { return std::clamp<s64>(s64{a} - b, INT32_MIN, INT32_MAX); });
+  check2<s32, s32, s32>("add.sat.s32 %d, %a, %b;",
+                        [](s32 a, s32 b) { return std::clamp<s64>(s64{a} + b, INT32_MIN, INT32_MAX); });
+  check2<s32, s32, s32>("sub.sat.s32 %d, %a, %b;",
+                        [](s32 a, s32 b) { return std::clamp<s64>(s64{a} - b, INT32_MIN, INT32_MAX); });
   const auto low24 = [](s32 a) { return s64{a << 8 >> 8}; };
   check2<s32, s32, s32>("mul24.lo.s32 %d, %a, %b;", [&](s32 a, s32 b) { return static_cast<s32>(low24(a) * low24(b)); });
-  check2<u32, u32, u32>("mul24.hi.u32 %d, %a, %b;", [](u32 a, u32 b) { return static_cast<u32>(u64{a & 0xffffff} * (b & 0xffffff) >> 16); });
+  check2<u32, u32, u32>("mul24.hi.u32 %d, %a, %b;",
+                        [](u32 a, u32 b) { return static_cast<u32>(u64{a & 0xffffff} * (b & 0xffffff) >> 16); });
 }
 
 // 64-bit sums and products from 32-bit halves with carries, as compilers write them.
 TEST(Integer, Carries) {
   const std::string halves = "mov.b64 {%t0, %t1}, %a; mov.b64 {%t2, %t3}, %b; ";
-  check2<u64, u64, u64>(halves + "add.cc.u32 %t0, %t0, %t2; addc.u32 %t1, %t1, %t3; mov.b64 %d, {%t0, %t1};", [](u64 a, u64 b) { return a + b; });
-  check2<u64, u64, u64>(halves + "sub.cc.u32 %t0, %t0, %t2; subc.u32 %t1, %t1, %t3; mov.b64 %d, {%t0, %t1};", [](u64 a, u64 b) { return a - b; });
-  check2<u64, u64, u64>(halves + "mad.lo.cc.u32 %t0, %t0, %t2, %t1; madc.hi.u32 %t1, %t0, %t2, %t3; mov.b64 %d, {%t0, %t1};", [](u64 a, u64 b) {
-    const u32 a0 = static_cast<u32>(a), a1 = static_cast<u32>(a >> 32), b0 = static_cast<u32>(b), b1 = static_cast<u32>(b >> 32);
-    const u64 low = u64{static_cast<u32>(u64{a0} * b0)} + a1;
-    const u32 high = static_cast<u32>((u64{static_cast<u32>(low)} * b0 >> 32) + b1 + (low >> 32));
-    return u64{high} << 32 | static_cast<u32>(low);
-  });
+  check2<u64, u64, u64>(halves + "add.cc.u32 %t0, %t0, %t2; addc.u32 %t1, %t1, %t3; mov.b64 %d, {%t0, %t1};",
+                        [](u64 a, u64 b) { return a + b; });
+  check2<u64, u64, u64>(halves + "sub.cc.u32 %t0, %t0, %t2; subc.u32 %t1, %t1, %t3; mov.b64 %d, {%t0, %t1};",
+                        [](u64 a, u64 b) { return a - b; });
+  check2<u64, u64, u64>(halves + "mad.lo.cc.u32 %t0, %t0, %t2, %t1; madc.hi.u32 %t1, %t0, %t2, %t3; mov.b64 %d, {%t0, %t1};",
+                        [](u64 a, u64 b) {
+                          const u32 a0 = static_cast<u32>(a), a1 = static_cast<u32>(a >> 32), b0 = static_cast<u32>(b),
+                                    b1 = static_cast<u32>(b >> 32);
+                          const u64 low = u64{static_cast<u32>(u64{a0} * b0)} + a1;
+                          const u32 high = static_cast<u32>((u64{static_cast<u32>(low)} * b0 >> 32) + b1 + (low >> 32));
+                          return u64{high} << 32 | static_cast<u32>(low);
+                        });
 }
 
 TEST(Integer, Logic) {
@@ -131,17 +153,26 @@ TEST(Integer, Logic) {
   });
   check2<u32, u32, u32>("setp.lt.u32 %p, %a, %b; setp.eq.u32 %q, %a, 7; and.pred %p, %p, !%q; selp.u32 %d, 5, 6, %p;",
                         [](u32 a, u32 b) { return a < b && a != 7 ? 5u : 6u; });
-  check2<u32, u32, u32>("setp.eq.u32 %q, %a, 7; setp.lt.or.u32 %p|%q, %a, %b, %q; selp.u32 %d, 1, 0, %p; selp.u32 %t0, 2, 0, %q; or.b32 %d, %d, %t0;",
-                        [](u32 a, u32 b) { return (a < b || a == 7 ? 1u : 0u) | (!(a < b) || a == 7 ? 2u : 0u); });
-  check2<u32, u32, u32>("set.gt.u32.s32 %d, %a, %b;", [](u32 a, u32 b) { return static_cast<s32>(a) > static_cast<s32>(b) ? ~0u : 0u; });
+  check2<u32, u32, u32>(
+      "setp.eq.u32 %q, %a, 7; setp.lt.or.u32 %p|%q, %a, %b, %q; selp.u32 %d, 1, 0, %p; selp.u32 %t0, 2, 0, %q; or.b32 %d, %d, "
+      "%t0;",
+      [](u32 a, u32 b) { return (a < b || a == 7 ? 1u : 0u) | (!(a < b) || a == 7 ? 2u : 0u); });
+  check2<u32, u32, u32>("set.gt.u32.s32 %d, %a, %b;",
+                        [](u32 a, u32 b) { return static_cast<s32>(a) > static_cast<s32>(b) ? ~0u : 0u; });
   check3<u32, u32, u32, s32>("slct.u32.s32 %d, %a, %b, %c;", [](u32 a, u32 b, s32 c) { return c >= 0 ? a : b; });
 }
 
 TEST(Integer, Funnels) {
-  check3<u32, u32, u32, u32>("shf.l.wrap.b32 %d, %a, %b, %c;", [](u32 a, u32 b, u32 c) { return (c & 31) == 0 ? b : b << (c & 31) | a >> (32 - (c & 31)); });
-  check3<u32, u32, u32, u32>("shf.r.wrap.b32 %d, %a, %b, %c;", [](u32 a, u32 b, u32 c) { return (c & 31) == 0 ? a : a >> (c & 31) | b << (32 - (c & 31)); });
-  check3<u32, u32, u32, u32>("shf.l.clamp.b32 %d, %a, %b, %c;", [](u32 a, u32 b, u32 c) { return c == 0 ? b : c >= 32 ? a : b << c | a >> (32 - c); });
-  check3<u32, u32, u32, u32>("shf.r.clamp.b32 %d, %a, %b, %c;", [](u32 a, u32 b, u32 c) { return c == 0 ? a : c >= 32 ? b : a >> c | b << (32 - c); });
+  check3<u32, u32, u32, u32>("shf.l.wrap.b32 %d, %a, %b, %c;",
+                             [](u32 a, u32 b, u32 c) { return (c & 31) == 0 ? b : b << (c & 31) | a >> (32 - (c & 31)); });
+  check3<u32, u32, u32, u32>("shf.r.wrap.b32 %d, %a, %b, %c;",
+                             [](u32 a, u32 b, u32 c) { return (c & 31) == 0 ? a : a >> (c & 31) | b << (32 - (c & 31)); });
+  check3<u32, u32, u32, u32>("shf.l.clamp.b32 %d, %a, %b, %c;", [](u32 a, u32 b, u32 c) {
+    return c == 0 ? b : c >= 32 ? a : b << c | a >> (32 - c);
+  });
+  check3<u32, u32, u32, u32>("shf.r.clamp.b32 %d, %a, %b, %c;", [](u32 a, u32 b, u32 c) {
+    return c == 0 ? a : c >= 32 ? b : a >> c | b << (32 - c);
+  });
   check3<u32, u32, u32, u32>("prmt.b32 %d, %a, %b, %c;", [](u32 a, u32 b, u32 c) {
     u32 out = 0;
     for (int i = 0; i < 4; i++) {
@@ -163,7 +194,9 @@ TEST(Integer, BitFields) {
     return out;
   });
   check1<u32, u32>("bfind.u32 %d, %a;", [](u32 a) { return a == 0 ? ~0u : 31u - static_cast<u32>(std::countl_zero(a)); });
-  check1<u32, s32>("bfind.s32 %d, %a;", [](s32 a) { return a == 0 || a == -1 ? ~0u : 31u - static_cast<u32>(std::countl_zero(static_cast<u32>(a < 0 ? ~a : a))); });
+  check1<u32, s32>("bfind.s32 %d, %a;", [](s32 a) {
+    return a == 0 || a == -1 ? ~0u : 31u - static_cast<u32>(std::countl_zero(static_cast<u32>(a < 0 ? ~a : a)));
+  });
   check1<u32, u32>("bfind.shiftamt.u32 %d, %a;", [](u32 a) { return a == 0 ? ~0u : static_cast<u32>(std::countl_zero(a)); });
   check3<u32, u32, u32, u32>("bfe.u32 %d, %a, %b, %c;", [](u32 a, u32 position, u32 length) {
     u32 out = 0;
@@ -175,7 +208,8 @@ TEST(Integer, BitFields) {
     length &= 255;
     const u32 sign = length == 0 ? 0 : static_cast<u32>(a) >> std::min(position + length - 1, 31u) & 1;
     u32 out = 0;
-    for (u32 i = 0; i < 32; i++) out |= (i < length && position + i <= 31 ? static_cast<u32>(a) >> (position + i) & 1 : sign) << i;
+    for (u32 i = 0; i < 32; i++)
+      out |= (i < length && position + i <= 31 ? static_cast<u32>(a) >> (position + i) & 1 : sign) << i;
     return out;
   });
   check3<u32, u32, u32, u32>("bfi.b32 %d, %a, 0x12345678, %b, %c;", [](u32 a, u32 position, u32 length) {
@@ -195,8 +229,10 @@ TEST(Integer, BitFields) {
 // A register wider than the type: PTX reads its low part and extends results.
 TEST(Integer, WiderRegisters) {
   check1<s64, u64>("cvt.s64.s32 %d, %a;", [](u64 a) { return s64{static_cast<s32>(a)}; });
-  check2<u32, u64, u32>("st.local.u16 [buffer], %a; ld.local.s16 %d, [buffer];", [](u64 a, u32) { return static_cast<u32>(static_cast<s32>(static_cast<s16>(a))); });
-  check1<u32, u64>("mov.b64 {%t0, %t1}, %a; xor.b32 %d, %t0, %t1;", [](u64 a) { return static_cast<u32>(a) ^ static_cast<u32>(a >> 32); });
+  check2<u32, u64, u32>("st.local.u16 [buffer], %a; ld.local.s16 %d, [buffer];",
+                        [](u64 a, u32) { return static_cast<u32>(static_cast<s32>(static_cast<s16>(a))); });
+  check1<u32, u64>("mov.b64 {%t0, %t1}, %a; xor.b32 %d, %t0, %t1;",
+                   [](u64 a) { return static_cast<u32>(a) ^ static_cast<u32>(a >> 32); });
   check1<u64, u32>("mov.b32 {%h0, %h1}, %a; mov.b64 %d, {%h1, %h0, %h0, %h1};",
                    [](u32 a) { return u64{a >> 16} | u64{a & 0xffff} << 16 | u64{a & 0xffff} << 32 | u64{a >> 16} << 48; });
 }

@@ -39,10 +39,13 @@ struct MathCase {
   const char* name;
   int which;
   double (*expected)(double);
-  double ulps;  // documented maximum (CUDA C++ Programming Guide, mathematical functions appendix), one added for the approximations
+  double
+      ulps;  // documented maximum (CUDA C++ Programming Guide, mathematical functions appendix), one added for the approximations
   float low, high;
 };
-void PrintTo(const MathCase& m, std::ostream* out) { *out << m.name; }
+void PrintTo(const MathCase& m, std::ostream* out) {
+  *out << m.name;
+}
 class MathFunctions : public Kernels, public testing::WithParamInterface<MathCase> {};
 
 TEST_P(MathFunctions, AreWithinTheirDocumentedError) {
@@ -63,7 +66,8 @@ TEST_P(MathFunctions, AreWithinTheirDocumentedError) {
     const double want = m.expected(x[i]);
     const float near = static_cast<float>(want);
     if (std::isinf(near) || std::isnan(near)) {
-      ASSERT_TRUE(std::isnan(near) ? std::isnan(y[i]) : y[i] == near) << m.name << "(" << x[i] << ") = " << y[i] << ", expected " << near;
+      ASSERT_TRUE(std::isnan(near) ? std::isnan(y[i]) : y[i] == near)
+          << m.name << "(" << x[i] << ") = " << y[i] << ", expected " << near;
       continue;
     }
     const double ulp = std::max<double>(std::nextafter(std::fabs(near), INFINITY) - std::fabs(near), 0x1p-149);
@@ -73,15 +77,19 @@ TEST_P(MathFunctions, AreWithinTheirDocumentedError) {
 
 INSTANTIATE_TEST_SUITE_P(
     All, MathFunctions,
-    testing::Values(MathCase{"expf", 0, std::exp, 2, -110, 100}, MathCase{"erff", 1, std::erf, 3, -5, 5}, MathCase{"logf", 2, std::log, 2, 0, 1e10f},
-                    MathCase{"sinf", 3, std::sin, 3, -100, 100}, MathCase{"sinf far", 3, std::sin, 3, -3e8f, 3e8f}, MathCase{"cosf", 4, std::cos, 3, -1e6f, 1e6f},
+    testing::Values(MathCase{"expf", 0, std::exp, 2, -110, 100}, MathCase{"erff", 1, std::erf, 3, -5, 5},
+                    MathCase{"logf", 2, std::log, 2, 0, 1e10f}, MathCase{"sinf", 3, std::sin, 3, -100, 100},
+                    MathCase{"sinf far", 3, std::sin, 3, -3e8f, 3e8f}, MathCase{"cosf", 4, std::cos, 3, -1e6f, 1e6f},
                     MathCase{"rsqrtf", 5, [](double v) { return 1 / std::sqrt(v); }, 3, 0, 1e20f},
-                    MathCase{"sqrtf", 6, std::sqrt, 0.5, 0, 1e20f}, MathCase{"reciprocal", 7, [](double v) { return 1 / v; }, 0.5, -1e3f, 1e3f},
-                    MathCase{"tanhf", 8, std::tanh, 3, -12, 12}, MathCase{"exp2f", 9, std::exp2, 3, -150, 128}, MathCase{"log1pf", 10, std::log1p, 2, -0.9f, 100},
-                    MathCase{"expm1f", 11, std::expm1, 2, -20, 80}, MathCase{"silu", 12, [](double v) { return v / (1 + std::exp(-v)); }, 40, -40, 40},
+                    MathCase{"sqrtf", 6, std::sqrt, 0.5, 0, 1e20f},
+                    MathCase{"reciprocal", 7, [](double v) { return 1 / v; }, 0.5, -1e3f, 1e3f},
+                    MathCase{"tanhf", 8, std::tanh, 3, -12, 12}, MathCase{"exp2f", 9, std::exp2, 3, -150, 128},
+                    MathCase{"log1pf", 10, std::log1p, 2, -0.9f, 100}, MathCase{"expm1f", 11, std::expm1, 2, -20, 80},
+                    MathCase{"silu", 12, [](double v) { return v / (1 + std::exp(-v)); }, 40, -40, 40},
                     MathCase{"rintf", 13, std::nearbyint, 0, -1e5f, 1e5f}, MathCase{"floorf", 14, std::floor, 0, -1e5f, 1e5f},
                     MathCase{"fmodf", 15, [](double v) { return std::fmod(v, 3.0); }, 0, -1e6f, 1e6f},
-                    MathCase{"powf", 16, [](double v) { return std::pow(std::fabs(v), static_cast<double>(1.7f)); }, 9, -1e5f, 1e5f},
+                    MathCase{"powf", 16, [](double v) { return std::pow(std::fabs(v), static_cast<double>(1.7f)); }, 9, -1e5f,
+                             1e5f},
                     MathCase{"cbrtf", 17, std::cbrt, 2, -1e8f, 1e8f}),
     [](const testing::TestParamInfo<MathCase>& tested) {
       std::string name = tested.param.name;
@@ -99,7 +107,8 @@ TEST_F(Kernels, Halves) {
   const auto brain = [](float v) { return static_cast<float>(bf16(v)); };
   for (int i = 0; i < n; i++) {
     const float p = h(x[i]), q = h(y[i]), r = brain(x[i]), s = brain(y[i]);
-    const std::array<float, 8> want = {h(p + q), h(p * q), h(p * q + p), brain(r + s), brain(r * s), p - q, std::max(p, q), std::min(r, s)};
+    const std::array<float, 8> want = {h(p + q),     h(p * q), h(p * q + p),   brain(r + s),
+                                       brain(r * s), p - q,    std::max(p, q), std::min(r, s)};
     for (int k = 0; k < 8; k++) {
       if (std::isnan(want[k])) {
         ASSERT_TRUE(std::isnan(o[8 * i + k])) << k;
@@ -192,7 +201,8 @@ void check_product(const VirtualCard& card, const char* kernel) {
   for (int row = 0; row < 64; row++) {
     for (int column = 0; column < 64; column++) {
       double want = 0;
-      for (int i = 0; i < k; i++) want += double{static_cast<float>(Half(x[row * k + i]))} * static_cast<float>(Half(y[column * k + i]));
+      for (int i = 0; i < k; i++)
+        want += double{static_cast<float>(Half(x[row * k + i]))} * static_cast<float>(Half(y[column * k + i]));
       ASSERT_NEAR(c[row * 64 + column], want, 1e-5) << row << ", " << column;
     }
   }

@@ -18,8 +18,10 @@ __device__ void product(const T* a, const T* b, float* c, int k) {
   const auto fill = [&](int stage, int from) {
     for (int i = t; i < 256; i += 128) {
       const int row = i / 4, chunk = i % 4;
-      asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address(&tile[stage][0][place(row, chunk)])), "l"(a + row * k + from + chunk * 8));
-      asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address(&tile[stage][1][place(row, chunk)])), "l"(b + row * k + from + chunk * 8));
+      asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address(&tile[stage][0][place(row, chunk)])),
+                   "l"(a + row * k + from + chunk * 8));
+      asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address(&tile[stage][1][place(row, chunk)])),
+                   "l"(b + row * k + from + chunk * 8));
     }
     asm volatile("cp.async.commit_group;" ::: "memory");
   };
@@ -168,7 +170,11 @@ __global__ void variables(float* y) {
   atomicAdd(&g_counter, 1);
 }
 
-__global__ void product_f16(const __half* a, const __half* b, float* c, int k) { product(a, b, c, k); }
-__global__ void product_bf16(const __nv_bfloat16* a, const __nv_bfloat16* b, float* c, int k) { product(a, b, c, k); }
+__global__ void product_f16(const __half* a, const __half* b, float* c, int k) {
+  product(a, b, c, k);
+}
+__global__ void product_bf16(const __nv_bfloat16* a, const __nv_bfloat16* b, float* c, int k) {
+  product(a, b, c, k);
+}
 
 }  // extern "C"

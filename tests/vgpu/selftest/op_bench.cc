@@ -11,12 +11,15 @@ namespace {
 
 std::string kernel_around(const std::string& statements, Widths w) {
   const auto load = [](char name, int bits) {
-    return fmt::format("  .reg .b{1} %{0};\n  ld.param.u64 %base, [p_{0}];\n  add.u64 %at, %base, %offset;\n  ld.global.b{1} %{0}, [%at];\n", name, bits);
+    return fmt::format(
+        "  .reg .b{1} %{0};\n  ld.param.u64 %base, [p_{0}];\n  add.u64 %at, %base, %offset;\n  ld.global.b{1} %{0}, [%at];\n",
+        name, bits);
   };
   return fmt::format(
       ".version 9.0\n.target sm_80\n.address_size 64\n"
       ".visible .entry op(.param .u64 p_a, .param .u64 p_b, .param .u64 p_c, .param .u64 p_d) {{\n"
-      "  .reg .b32 %t<4>;\n  .reg .b64 %base, %at, %offset;\n  .reg .pred %p, %q;\n  .local .align 8 .b8 buffer[16];\n  .reg .b{0} %d;\n  .reg .b16 %h<4>;\n  .reg .b64 %w<4>;\n"
+      "  .reg .b32 %t<4>;\n  .reg .b64 %base, %at, %offset;\n  .reg .pred %p, %q;\n  .local .align 8 .b8 buffer[16];\n  .reg "
+      ".b{0} %d;\n  .reg .b16 %h<4>;\n  .reg .b64 %w<4>;\n"
       "  mov.u32 %t0, %tid.x;\n  mov.u32 %t1, %ctaid.x;\n  mov.u32 %t2, %ntid.x;\n  mad.lo.s32 %t3, %t1, %t2, %t0;\n"
       "  mul.wide.u32 %offset, %t3, 8;\n{1}{2}{3}  {4}\n"
       "  ld.param.u64 %base, [p_d];\n  add.u64 %at, %base, %offset;\n  st.global.b{0} [%at], %d;\n  ret;\n}}\n",

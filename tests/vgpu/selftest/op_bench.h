@@ -39,12 +39,64 @@ template <typename T>
 std::vector<T> edges() {
   using L = std::numeric_limits<T>;
   if constexpr (std::is_floating_point_v<T>) {
-    return {T(0), -T(0), T(1), T(-1), T(0.5), T(-0.5), T(1.5), T(2.5), T(-2.5), T(3.14159265), T(1e-3), T(-1e5), T(16777217), T(2147483648.0),
-            T(-2147483648.0), T(4294967296.0), T(1e19), T(-1e19), L::max(), L::lowest(), L::min(), -L::min(), L::denorm_min(), L::min() / 2,
-            L::infinity(), -L::infinity(), L::quiet_NaN(), T(0.1), T(65504), T(65520), T(6e-8), T(-0.999999)};
+    return {T(0),
+            -T(0),
+            T(1),
+            T(-1),
+            T(0.5),
+            T(-0.5),
+            T(1.5),
+            T(2.5),
+            T(-2.5),
+            T(3.14159265),
+            T(1e-3),
+            T(-1e5),
+            T(16777217),
+            T(2147483648.0),
+            T(-2147483648.0),
+            T(4294967296.0),
+            T(1e19),
+            T(-1e19),
+            L::max(),
+            L::lowest(),
+            L::min(),
+            -L::min(),
+            L::denorm_min(),
+            L::min() / 2,
+            L::infinity(),
+            -L::infinity(),
+            L::quiet_NaN(),
+            T(0.1),
+            T(65504),
+            T(65520),
+            T(6e-8),
+            T(-0.999999)};
   } else {
-    return {T(0), T(1), T(2), T(3), T(7), T(8), T(15), T(16), T(31), T(32), T(33), T(63), T(64), T(100), T(200), T(255), L::max(), static_cast<T>(L::max() - 1),
-            L::min(), static_cast<T>(L::min() + 1), static_cast<T>(-1), static_cast<T>(-2), static_cast<T>(0x5555555555555555), static_cast<T>(0x123456789abcdef1), static_cast<T>(-1000)};
+    return {T(0),
+            T(1),
+            T(2),
+            T(3),
+            T(7),
+            T(8),
+            T(15),
+            T(16),
+            T(31),
+            T(32),
+            T(33),
+            T(63),
+            T(64),
+            T(100),
+            T(200),
+            T(255),
+            L::max(),
+            static_cast<T>(L::max() - 1),
+            L::min(),
+            static_cast<T>(L::min() + 1),
+            static_cast<T>(-1),
+            static_cast<T>(-2),
+            static_cast<T>(0x5555555555555555),
+            static_cast<T>(0x123456789abcdef1),
+            static_cast<T>(-1000)};
   }
 }
 
@@ -55,7 +107,8 @@ bool close(T got, T want, double ulps) {
     if (want != want) return got != got;
     if (to_word(got) == to_word(want)) return true;
     if (ulps == 0 || std::isinf(want) || std::isinf(got)) return false;
-    const T spacing = std::max(std::nextafter(std::fabs(want), std::numeric_limits<T>::infinity()) - std::fabs(want), std::numeric_limits<T>::denorm_min());
+    const T spacing = std::max(std::nextafter(std::fabs(want), std::numeric_limits<T>::infinity()) - std::fabs(want),
+                               std::numeric_limits<T>::denorm_min());
     return std::fabs(double(got) - double(want)) <= ulps * double(spacing);
   } else {
     return got == want;
@@ -66,11 +119,12 @@ template <typename T>
 constexpr int kBits = static_cast<int>(sizeof(T) * 8);
 
 template <typename D>
-void compare(const std::string& statements, const Words& got, const std::vector<D>& want, const Words& a, const Words& b, const Words& c, double ulps) {
+void compare(const std::string& statements, const Words& got, const std::vector<D>& want, const Words& a, const Words& b,
+             const Words& c, double ulps) {
   for (size_t i = 0; i < got.size(); i++) {
     const D value = from_word<D>(got[i]);
-    ASSERT_TRUE(close(value, want[i], ulps)) << statements << " of " << std::hex << a[i] << ", " << b[i] << ", " << c[i] << std::dec << ": got "
-                                             << +value << ", expected " << +want[i];
+    ASSERT_TRUE(close(value, want[i], ulps)) << statements << " of " << std::hex << a[i] << ", " << b[i] << ", " << c[i]
+                                             << std::dec << ": got " << +value << ", expected " << +want[i];
   }
 }
 

@@ -1,4 +1,6 @@
 // mma.sync: the portable and the AVX-512 form against a product in double, and against each other bit for bit.
+#include "tests/vgpu/core/tensor.h"
+
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -6,7 +8,6 @@
 #include <random>
 
 #include "core/half.h"
-#include "tests/vgpu/core/tensor.h"
 
 namespace cudream::vgpu {
 namespace {

@@ -55,7 +55,9 @@ template <typename T>
 class CardArray {
  public:
   explicit CardArray(size_t n) : n_(n) { check(cuMemAlloc(&pointer_, n * sizeof(T)), "cuMemAlloc"); }
-  explicit CardArray(const std::vector<T>& values) : CardArray(values.size()) { check(cuMemcpyHtoD(pointer_, values.data(), n_ * sizeof(T)), "cuMemcpyHtoD"); }
+  explicit CardArray(const std::vector<T>& values) : CardArray(values.size()) {
+    check(cuMemcpyHtoD(pointer_, values.data(), n_ * sizeof(T)), "cuMemcpyHtoD");
+  }
   ~CardArray() { cuMemFree(pointer_); }
   CardArray(const CardArray&) = delete;
   CardArray& operator=(const CardArray&) = delete;
