@@ -106,10 +106,12 @@ int inspect_model(const Options& options) {
   if (!options.as_json) print_text(options, model);
   if (options.hash)
     for (const auto& file : model.files()) {
+      // Inside a folder, files of the same name lie in different parts.
+      const bool folder = std::filesystem::is_directory(options.path);
+      const std::string name = (folder ? file->path().lexically_relative(options.path) : file->path().filename()).string();
       const std::string digest = sha256_of_file(file->path());
-      j["sha256"][file->path().filename().string()] = digest;
-      if (!options.as_json)
-        fmt::print("  sha256      {}  (A1111: {})  {}\n", digest, short_hash(digest), file->path().filename().string());
+      j["sha256"][name] = digest;
+      if (!options.as_json) fmt::print("  sha256      {}  (A1111: {})  {}\n", digest, short_hash(digest), printable(name));
     }
   if (options.check) {
     const Bad bad = non_finite(model);

@@ -6,17 +6,21 @@ function(room name)
   target_link_libraries(cudream_${name} PUBLIC ${ROOM_LINK} cudream_hardening PRIVATE ${ROOM_PRIVATE} cudream_warnings)
 endfunction()
 
-# room_test(NAME SOURCES ... LINK ...): the tests of one room, one program; each case is a CTest entry.
+# room_test(NAME SOURCES ... LINK ... [ENVIRONMENT NAME=VALUE...]): the tests of one room, one program; each case is a CTest entry.
 # Tests that run whole networks go in a program of their own with LABELS slow.
 function(room_test name)
-  cmake_parse_arguments(TEST "" "LABELS" "SOURCES;LINK" ${ARGN})
+  cmake_parse_arguments(TEST "" "LABELS" "SOURCES;LINK;ENVIRONMENT" ${ARGN})
   if(NOT TEST_LABELS)
     set(TEST_LABELS fast)
   endif()
   add_executable(${name} ${TEST_SOURCES})
   target_link_libraries(${name} PRIVATE ${TEST_LINK} GTest::gmock GTest::gtest_main cudream_warnings)
   target_compile_definitions(${name} PRIVATE CUDREAM_SOURCE_DIR="${PROJECT_SOURCE_DIR}" CUDREAM_BINARY_DIR="${PROJECT_BINARY_DIR}")
-  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 PROPERTIES LABELS ${TEST_LABELS})
+  set(properties LABELS ${TEST_LABELS})
+  if(TEST_ENVIRONMENT)
+    list(APPEND properties ENVIRONMENT "${TEST_ENVIRONMENT}")
+  endif()
+  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 PROPERTIES ${properties})
 endfunction()
 
 # fuzz_target(NAME SOURCE ... LINK ...): a libFuzzer program.

@@ -45,7 +45,8 @@ size_t Arena::take(int64_t bytes) {
 
 void* Arena::address(size_t block) const {
   if (layout_ != nullptr) return slab_ + layout_->blocks[block].offset;
-  return reinterpret_cast<void*>(static_cast<uintptr_t>((block + 1) * kBlockAlign));  // not null, aligned, never read
+  // Not null, aligned, never read.
+  return reinterpret_cast<void*>(static_cast<uintptr_t>((block + 1) * kBlockAlign));  // NOLINT(performance-no-int-to-ptr)
 }
 
 void Arena::give(size_t block) noexcept {

@@ -38,7 +38,7 @@ Tensor ClipTextEncoder::operator()(Ops& o, View ids, int skip, bool final_norm) 
   o.tap(x, "hidden.0");
 
   const AttentionArgs attention{
-      .heads = spec_.heads, .scale = 1 / std::sqrt(static_cast<float>(width / spec_.heads)), .causal = true};
+      .heads = spec_.heads, .scale = 1 / std::sqrt(static_cast<float>(width) / static_cast<float>(spec_.heads)), .causal = true};
   for (int i = 0; i < spec_.layers - skip; i++) {
     const Layer& layer = layers_[static_cast<size_t>(i)];
     Tensor h = o.layer_norm(x, layer.norm1);

@@ -22,16 +22,17 @@ uint32_t bits_for(uint32_t n) {
 bool Allocation::was_written(uint64_t place, uint32_t n) const {
   const uint64_t offset = place - address;
   const uint32_t need = bits_for(n) << (offset & 7);
-  const uint8_t* marks = written.get() + offset / 8;
-  return (marks[0] & need) == need && (n <= 8 || marks[1] == 0xff);
+  uint8_t* marks = written.get() + offset / 8;
+  const auto read = [](uint8_t& mark) { return std::atomic_ref<uint8_t>(mark).load(std::memory_order_relaxed); };
+  return (read(marks[0]) & need) == need && (n <= 8 || read(marks[1]) == 0xff);
 }
 
 void Allocation::mark_written(uint64_t place, uint32_t n) const {
   const uint64_t offset = place - address;
   const auto bits = static_cast<uint8_t>(bits_for(n) << (offset & 7));
   for (uint32_t i = 0; i < (n > 8 ? 2u : 1u); i++) {
-    uint8_t& marks = written[offset / 8 + i];
-    if ((marks & bits) != bits) std::atomic_ref<uint8_t>(marks).fetch_or(bits, std::memory_order_relaxed);
+    const std::atomic_ref<uint8_t> marks(written[offset / 8 + i]);
+    if ((marks.load(std::memory_order_relaxed) & bits) != bits) marks.fetch_or(bits, std::memory_order_relaxed);
   }
 }
 

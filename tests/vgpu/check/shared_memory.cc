@@ -9,22 +9,23 @@ namespace cudream::vgpu {
 namespace {
 
 constexpr uint32_t kNoWarp = ~0u;
-constexpr uint32_t kClockLimit = 1u << 20;
+constexpr uint32_t kClockLimit = 1u << 19;
 
 uint32_t entry(uint32_t time, uint32_t code) {
-  return time << 11 | code;
+  return time << 12 | code;
 }
 uint32_t code_of(uint32_t e) {
-  return e & 2047;
+  return e & 4095;
 }
 uint32_t time_of(uint32_t e) {
-  return e >> 11;
+  return e >> 12;
 }
 
 }  // namespace
 
 uint32_t SharedMemory::warp_of(uint32_t code) {
   if (code >= kAtomics) return kNoWarp;
+  if (code >= kThreadAtomic) return (code - kThreadAtomic) / 32;
   if (code >= kWarpAtomic) return code - kWarpAtomic;
   return code >= kWarpLanes ? code - kWarpLanes : (code - kThread) / 32;
 }
@@ -67,7 +68,7 @@ void SharedMemory::renumber() {
 // Whether an earlier access by someone else is unordered with one by `who` now.
 bool SharedMemory::races(uint32_t e, Accessor who) const {
   const uint32_t code = code_of(e), time = time_of(e);
-  if (time < block_start_ || code == kThread + who.thread) return false;
+  if (time < block_start_ || code == kThread + who.thread || code == kThreadAtomic + who.thread) return false;
   return time >= (warp_of(code) == who.thread / 32 ? who.warp_time : last_barrier_);
 }
 
@@ -139,13 +140,13 @@ Conflict SharedMemory::atomic(Accessor who, uint32_t offset, uint32_t n) {
   for (uint32_t i = offset >> shift_, end = (offset + n - 1) >> shift_; i <= end; i++) {
     Shadow& s = shadow_[i];
     if (time_of(s.write) < block_start_) return Conflict::uninitialised;
-    const uint32_t code = code_of(s.write);
-    const bool other_atomic = code == kAtomics || (code >= kWarpAtomic && code < kWarpAtomic + 32);
     const Conflict c = may_write(s, who);
     if (c == Conflict::async_in_flight || c == Conflict::race) return c;
-    if (c == Conflict::write_write && !other_atomic) return Conflict::race;
-    const bool mixed = other_atomic && code != kWarpAtomic + warp && time_of(s.write) >= last_barrier_;
-    s.write = entry(who.warp_time, mixed ? kAtomics : kWarpAtomic + warp);
+    const uint32_t before = code_of(s.write);
+    if (c == Conflict::write_write && (before < kWarpAtomic || before == kSeveral)) return Conflict::race;
+    uint32_t code = kThreadAtomic + who.thread;
+    if (c == Conflict::write_write) code = warp_of(before) == warp ? kWarpAtomic + warp : kAtomics;
+    s.write = entry(who.warp_time, code);
   }
   return Conflict::none;
 }

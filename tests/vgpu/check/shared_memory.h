@@ -25,8 +25,8 @@ class SharedMemory {
   void begin_launch(uint32_t bytes, uint32_t grain);
   // A new block: nothing is written.
   void begin_block();
-  // The next moment. kNever when the clock has run out: two million ticks without a barrier.
-  static constexpr uint32_t kNever = (1u << 21) - 2;
+  // The next moment. kNever when the clock has run out: a million ticks without a barrier.
+  static constexpr uint32_t kNever = (1u << 20) - 2;
   uint32_t tick() { return bytes_ == 0 || clock_ == kNever ? clock_ : ++clock_; }
   // All threads of the block have met: returns the new time.
   uint32_t barrier();
@@ -66,13 +66,14 @@ class SharedMemory {
 
  private:
   // Who made an access, in the low bits of an entry.
-  static constexpr uint32_t kCodeBits = 11, kCodeMask = (1u << kCodeBits) - 1;
-  static constexpr uint32_t kThread = 1;         // + thread: one thread
-  static constexpr uint32_t kWarpLanes = 1025;   // + warp: several lanes of one warp read
-  static constexpr uint32_t kWarpAtomic = 1057;  // + warp: atomics of one warp
-  static constexpr uint32_t kAtomics = 2046;     // atomics of several warps
-  static constexpr uint32_t kSeveral = 2047;     // readers in several warps
-  static constexpr uint32_t kInFlight = ~0u;     // the whole entry: a cp.async will write here, some day
+  static constexpr uint32_t kCodeBits = 12, kCodeMask = (1u << kCodeBits) - 1;
+  static constexpr uint32_t kThread = 1;           // + thread: one thread
+  static constexpr uint32_t kWarpLanes = 1025;     // + warp: several lanes of one warp read
+  static constexpr uint32_t kWarpAtomic = 1057;    // + warp: atomics of several lanes of one warp
+  static constexpr uint32_t kThreadAtomic = 1089;  // + thread: atomics of one thread
+  static constexpr uint32_t kAtomics = 4094;       // atomics of several warps
+  static constexpr uint32_t kSeveral = 4095;       // readers in several warps
+  static constexpr uint32_t kInFlight = ~0u;       // the whole entry: a cp.async will write here, some day
 
   struct Shadow {
     uint32_t write = 0, read = 0;  // time << kCodeBits | who; 0: never

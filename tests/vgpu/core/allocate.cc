@@ -36,9 +36,8 @@ class Liveness {
   static void insert(Set& s, uint32_t reg) { s[reg / 64] |= uint64_t{1} << reg % 64; }
   static bool contains(const Set& s, uint32_t reg) { return (s[reg / 64] >> reg % 64 & 1) != 0; }
 
-  // A definition under a guard keeps the old value in the other lanes, so it is a use as well. In divergent code the same
-  // holds for every definition: lanes of other groups keep theirs. Lives therefore follow the control flow of all lanes, and
-  // the allocation by intervals of instructions below covers what any group may hold.
+  // A definition under a guard keeps the old value in the other lanes, so it is a use as well. Lanes in different groups need
+  // no more care: each follows a path of the control flow, and places are shared lane by lane.
   template <typename Function>
   void each_use(const Inst& inst, Function f) const {
     if (inst.guard != Inst::kAlways) f(inst.guard);

@@ -19,11 +19,11 @@ template <typename Result, typename... Source, typename Function>
 [[gnu::always_inline]] inline void map_lanes(Warp& w, const Inst& inst, Function f) {
   const auto run = [&]<size_t... I>(std::index_sequence<I...>) {
     const auto loop = [mask = w.mask, f](Result* out, const Source*... in) {
-      if (mask == kFull) {
-#pragma GCC ivdep
+      if (mask == kFull) {  // NOLINT(bugprone-branch-clone): the other loop blends
+#pragma omp simd
         for (uint32_t lane = 0; lane < kLanes; lane++) out[lane] = f(in[lane]...);
       } else {
-#pragma GCC ivdep
+#pragma omp simd
         for (uint32_t lane = 0; lane < kLanes; lane++) {
           const Result value = f(in[lane]...);
           out[lane] = (mask >> lane & 1) != 0 ? value : out[lane];

@@ -16,6 +16,7 @@ namespace cudream::vgpu {
 namespace {
 
 constexpr std::chrono::microseconds kWorthAThread{300};
+constexpr uint32_t kTurn = 100'000;  // steps before another warp has its turn: one may wait for what another does
 
 // One worker: its block, with storage kept from block to block.
 class Worker {
@@ -126,11 +127,11 @@ class Worker {
     return 0;
   }
 
-  // Runs a warp until it stops at a barrier or ends.
+  // Runs a warp until it stops at a barrier, ends, or has had its turn.
   void run_warp(Warp& w) {
     const Inst* code = block_.program->code.data();
     w.stop = false;
-    while (!w.stop) {
+    for (uint32_t steps = 0; !w.stop && steps < kTurn; steps++) {
       const Inst& inst = code[w.pc];
       if (inst.leader && !w.groups.empty()) {
         const uint32_t before = w.pc;
@@ -151,12 +152,15 @@ class Worker {
 
   // False when all warps have ended.
   bool run_to_barrier() {
-    bool waiting = false;
-    for (Warp& w : block_.warps) {
-      if (!w.done) run_warp(w);
-      waiting |= !w.done;
+    for (bool running = true; running;) {
+      running = false;
+      for (Warp& w : block_.warps) {
+        if (w.done || w.at_barrier) continue;
+        run_warp(w);
+        running |= !w.done && !w.at_barrier;
+      }
     }
-    return waiting;
+    return std::any_of(block_.warps.begin(), block_.warps.end(), [](const Warp& w) { return !w.done; });
   }
 
   // All warps that live must have come to the same barrier: __syncthreads() in code that only some of them reach is an error.

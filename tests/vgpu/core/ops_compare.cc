@@ -130,7 +130,7 @@ void select(Warp& w, const Inst& inst) {
   const T *a = w.at<T>(inst.reg[1]), *b = w.at<T>(inst.reg[2]);
   T* out = w.at<T>(inst.reg[0]);
   const uint32_t p = w.predicate(inst.reg[3]), mask = w.mask;
-#pragma GCC ivdep
+#pragma omp simd
   for (uint32_t lane = 0; lane < kLanes; lane++) {
     const T value = (p >> lane & 1) != 0 ? a[lane] : b[lane];
     out[lane] = (mask >> lane & 1) != 0 ? value : out[lane];

@@ -16,11 +16,11 @@ void cast(Warp& w, const Inst& inst) {
   map_lanes<To, From>(w, inst, [](From a) { return static_cast<To>(a); });
 }
 
-// Integers of any width in registers of any width, clamped where flag says so. mode: bits of the source, imm: of the result,
+// Integers of any width in registers of any width, clamped where flag says so. imm2: bits of the source, imm: of the result,
 // negative for signed types.
 template <typename To, typename From>
 void convert_integer(Warp& w, const Inst& inst) {
-  const auto from = static_cast<int>(static_cast<int8_t>(inst.mode)), to = static_cast<int>(inst.imm);
+  const auto from = static_cast<int>(inst.imm2), to = static_cast<int>(inst.imm);
   const auto cut = [](uint64_t v, int bits) {
     const int shift = 64 - std::abs(bits);
     return bits < 0 ? static_cast<uint64_t>(static_cast<int64_t>(v << shift) >> shift) : v << shift >> shift;
@@ -145,7 +145,7 @@ void decode_integer(Decoding& d, Type to, Type from) {
       return with_integer(from, []<typename From>() -> Handler { return &cast<To, From>; });
     }));
   }
-  d.inst.mode = static_cast<uint8_t>(bits_of(from));
+  d.inst.imm2 = bits_of(from);
   d.inst.imm = bits_of(to);
   const uint32_t to_bytes = d.def_as_is(0, d.operand(0)), from_bytes = d.use_as_is(1, d.operand(1));
   if (to_bytes < size_of(to) || from_bytes < size_of(from)) d.refuse("a register does not fit the type");

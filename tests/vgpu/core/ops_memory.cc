@@ -20,7 +20,7 @@ void load(Warp& w, const Inst& inst) {
     each_lane(w, [&](uint32_t lane) {
       T value;
       std::memcpy(&value, from.lane[lane] + i * sizeof(T), sizeof(T));
-      out[lane] = static_cast<R>(value);
+      out[lane] = static_cast<R>(value);  // NOLINT(bugprone-signed-char-misuse): signed types extend their sign
     });
   }
 }
@@ -49,7 +49,9 @@ void load_parameter(Warp& w, const Inst& inst) {
     T value;
     std::memcpy(&value, w.block->parameters + inst.imm + i * sizeof(T), sizeof(T));
     R* out = w.at<R>(inst.reg[i]);
-    each_lane(w, [&](uint32_t lane) { out[lane] = static_cast<R>(value); });
+    each_lane(w, [&](uint32_t lane) {
+      out[lane] = static_cast<R>(value);  // NOLINT(bugprone-signed-char-misuse): signed types extend their sign
+    });
   }
 }
 

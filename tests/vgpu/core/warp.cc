@@ -117,7 +117,8 @@ bool Warp::synchronise(uint32_t members, const Inst& inst) {
   }
   time = block->shared.tick();
   if (time == SharedMemory::kNever) {
-    fault(*this, inst, 0, FaultKind::illegal_instruction, "too many warp synchronisations between two barriers for the race check");
+    fault(*this, inst, 0, FaultKind::illegal_instruction,
+          "too many warp synchronisations between two barriers for the race check");
   }
   return true;
 }

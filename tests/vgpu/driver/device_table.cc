@@ -8,15 +8,23 @@ namespace {
 
 constexpr size_t kGiB = size_t{1} << 30, kMiB = size_t{1} << 20;
 constexpr std::array<DeviceModel, 3> kModels = {{
-    {"a100", "NVIDIA A100-SXM4-80GB (virtual)", 8, 0, 108, 1410000, 1593000, 5120, 80 * kGiB, 40 * kMiB, 167936, 166912, 2048,
-     32},
+    {"a100", "NVIDIA A100-SXM4-80GB (virtual)", 8, 0, 108, 1410000, 1593000, 5120, 80 * kGiB, 40 * kMiB, 167936, 166912, 2048, 32,
+     2048},
     {"4090", "NVIDIA GeForce RTX 4090 (virtual)", 8, 9, 128, 2520000, 10501000, 384, 24 * kGiB, 72 * kMiB, 102400, 101376, 1536,
-     24},
-    {"h100", "NVIDIA H100 80GB HBM3 (virtual)", 9, 0, 132, 1980000, 2619000, 5120, 80 * kGiB, 50 * kMiB, 233472, 232448, 2048,
-     32},
+     24, 512},
+    {"h100", "NVIDIA H100 80GB HBM3 (virtual)", 9, 0, 132, 1980000, 2619000, 5120, 80 * kGiB, 50 * kMiB, 233472, 232448, 2048, 32,
+     4096},
 }};
 
 }  // namespace
+
+Rates DeviceModel::rates() const {
+  const double clocks = 1e3 * clock_khz * multiprocessors;
+  return {.tensor_flops = clocks * tensor_flops_per_clock,
+          .instructions = clocks * 4,
+          .shared_wavefronts = clocks,
+          .memory_bytes = 1e3 * memory_clock_khz * 2 * bus_bits / 8};
+}
 
 const DeviceModel* device_model(std::string_view key) {
   for (const DeviceModel& m : kModels) {

@@ -6,6 +6,8 @@
 #include <optional>
 #include <string_view>
 
+#include "tests/vgpu/check/roofline.h"
+
 namespace cudream::vgpu {
 
 // Figures of NVIDIA's data sheets and of "CUDA C++ Programming Guide", tables of compute capabilities.
@@ -16,6 +18,11 @@ struct DeviceModel {
   size_t memory_bytes, l2_bytes;
   int shared_per_multiprocessor, shared_per_block_optin;
   int threads_per_multiprocessor, blocks_per_multiprocessor;
+  int tensor_flops_per_clock;  // of a multiprocessor: dense 16-bit factors, float sums
+
+  // Four schedulers a multiprocessor issue one warp instruction a clock each; shared memory makes one pass; memory moves two
+  // bits a pin and memory clock.
+  Rates rates() const;
 };
 
 // "a100", "4090", "h100"; null for any other name.

@@ -111,14 +111,14 @@ void Driver::launch(Context& context, const Launch& launch) {
   try {
     const auto begin = std::chrono::steady_clock::now();
     const Counters counters = run(launch, memory, options.launch);
-    report(launch, counters, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+    report(*context.model, launch, counters, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
   } catch (const Fault& fault) {
     fmt::print(stderr, "virtual GPU: {}\n", fault.what());
     context.failed = result_of(fault.kind());
   }
 }
 
-void Driver::report(const Launch& launch, const Counters& counters, double seconds) const {
+void Driver::report(const DeviceModel& model, const Launch& launch, const Counters& counters, double seconds) const {
   if (options.report.empty()) return;
   std::FILE* file = std::fopen(options.report.c_str(), "a");
   if (file == nullptr) {
@@ -126,11 +126,14 @@ void Driver::report(const Launch& launch, const Counters& counters, double secon
     return;
   }
   const Dim &g = launch.grid, &b = launch.threads;
+  const Roofline r = roofline(counters, model.rates());
+  fmt::print(file, "{{\"kernel\":\"{}\",\"device\":\"{}\",\"grid\":[{},{},{}],\"block\":[{},{},{}],\"shared_bytes\":{},{},",
+             launch.program->name(), model.key, g.x, g.y, g.z, b.x, b.y, b.z,
+             launch.program->shared_bytes + launch.dynamic_shared, counters.json());
   fmt::print(file,
-             "{{\"kernel\":\"{}\",\"device\":{},\"grid\":[{},{},{}],\"block\":[{},{},{}],\"shared_bytes\":{},{},\"host_seconds\":"
-             "{:.6f}}}\n",
-             launch.program->name(), launch.device, g.x, g.y, g.z, b.x, b.y, b.z,
-             launch.program->shared_bytes + launch.dynamic_shared, counters.json(), seconds);
+             "\"roofline_us\":{{\"tensor\":{:.3f},\"issue\":{:.3f},\"shared\":{:.3f},\"memory\":{:.3f}}},\"bound\":\"{}\","
+             "\"host_seconds\":{:.6f}}}\n",
+             r.tensor * 1e6, r.issue * 1e6, r.shared * 1e6, r.memory * 1e6, r.bound, seconds);
   std::fclose(file);
 }
 

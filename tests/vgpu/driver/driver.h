@@ -85,7 +85,7 @@ class Driver {
   void launch(Context& context, const Launch& launch);
 
  private:
-  void report(const Launch& launch, const Counters& counters, double seconds) const;
+  void report(const DeviceModel& model, const Launch& launch, const Counters& counters, double seconds) const;
 };
 
 // The calling thread's context.

@@ -337,6 +337,9 @@ TEST(Report, CountsWhatALaunchDoes) {
   const auto product = nlohmann::json::parse(line);
   EXPECT_EQ(product["mma_flops"], 2 * 64 * 64 * 64);
   EXPECT_EQ(product["instructions"]["tensor"], 4 * 4 * 8);
+  EXPECT_EQ(add["bound"], "memory");
+  EXPECT_NEAR(add["roofline_us"]["memory"], 3 * 4 * 4096 / (1593e6 * 2 * 5120 / 8) * 1e6, 1e-3) << "of an A100";
+  EXPECT_NEAR(product["roofline_us"]["tensor"], 2 * 64 * 64 * 64 / (108 * 1.41e9 * 2048) * 1e6, 1e-3);
   EXPECT_EQ(product["shared_wavefronts"], product["shared_ideal"]) << "the swizzle leaves no bank conflicts";
 }
 

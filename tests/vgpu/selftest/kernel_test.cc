@@ -151,6 +151,12 @@ TEST_F(Kernels, DivergentLoops) {
   }
 }
 
+TEST_F(Kernels, SpinLocksBetweenLanesAndWarpsEnd) {
+  CardArray<int> flag(std::vector<int>{0}), lock(std::vector<int>{0}), count(std::vector<int>{0});
+  check(card.launch("handshake", 1, 64, 0, flag.get(), lock.get(), count.get()), "handshake");
+  EXPECT_EQ(count.values()[0], 64);
+}
+
 TEST_F(Kernels, WarpVotes) {
   std::vector<int> x(64);
   for (int i = 0; i < 64; i++) x[i] = i % 32 * 7 % 11;

@@ -149,6 +149,23 @@ __global__ void collatz(const int* x, int* steps, int n) {
   steps[i] = count;
 }
 
+// Warp 0 waits for what warp 1 does, and lane 0 of each warp takes a lock that its neighbours wait for in turn.
+__global__ void handshake(int* flag, int* lock, int* count) {
+  if (threadIdx.x == 32) atomicExch(flag, 1);
+  if (threadIdx.x == 0) {
+    while (atomicAdd(flag, 0) == 0) {
+    }
+  }
+  for (bool done = false; !done;) {
+    if (atomicCAS(lock, 0, 1) == 0) {
+      *count = *count + 1;
+      __threadfence();
+      atomicExch(lock, 0);
+      done = true;
+    }
+  }
+}
+
 __global__ void warp_votes(const int* x, unsigned* out) {
   const int t = threadIdx.x, v = x[t];
   unsigned* o = out + 8 * t;

@@ -16,6 +16,8 @@ namespace cudream::vgpu {
 using Words = std::vector<uint64_t>;
 
 // Runs `statements`, which read %a, %b and %c and write %d (registers of the given bits), for thread i on a[i], b[i], c[i].
+// They may use %t0 to %t3 (32 bits), %h0 to %h3 (16), %w0 to %w3 (64), %p and %q (predicates), `buffer` (16 bytes of local
+// memory) and 8 bytes of shared memory at [%cell].
 struct Widths {
   int d = 32, a = 32, b = 32, c = 32;
 };

@@ -55,6 +55,9 @@ TEST_F(Shared, AtomicsAreOrderedAmongThemselvesOnly) {
   memory.write(at(0), 0, 4);
   now = memory.barrier();
   EXPECT_EQ(memory.atomic(at(1), 0, 4), Conflict::none);
+  EXPECT_EQ(memory.read(at(1), 0, 4), Conflict::none) << "one's own";
+  now = memory.barrier();
+  EXPECT_EQ(memory.atomic(at(1), 0, 4), Conflict::none);
   EXPECT_EQ(memory.atomic(at(2), 0, 4), Conflict::none);
   EXPECT_EQ(memory.atomic(at(70), 0, 4), Conflict::none);
   EXPECT_EQ(memory.read(at(1), 0, 4), Conflict::race);
@@ -90,13 +93,13 @@ TEST_F(Shared, AWholeWarpReadsAsItsLanesDo) {
 TEST_F(Shared, TheClockStartsAgain) {
   memory.write(at(0), 0, 4);
   memory.begin_async(at(0), 16, 16);
-  for (uint32_t i = 0; i < (1u << 20) + 10; i++) memory.tick();
+  for (uint32_t i = 0; i < (1u << 19) + 10; i++) memory.tick();
   now = memory.barrier();
   EXPECT_LT(now, 100u);
   EXPECT_EQ(memory.read(at(40), 0, 4), Conflict::none);
   EXPECT_EQ(memory.read(at(40), 4, 4), Conflict::uninitialised);
   EXPECT_EQ(memory.read(at(40), 16, 4), Conflict::async_in_flight);
-  for (uint32_t i = 0; i < (1u << 20) + 10; i++) memory.tick();
+  for (uint32_t i = 0; i < (1u << 19) + 10; i++) memory.tick();
   memory.begin_block();
   now = memory.barrier();
   EXPECT_EQ(memory.read(at(0), 0, 4), Conflict::uninitialised) << "a new block";

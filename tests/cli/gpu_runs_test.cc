@@ -1,0 +1,50 @@
+// The unchanged program on the virtual GPU: golden runs in float, half precision as a sanity check, faults as exit statuses.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/cli/golden_run.h"
+
+namespace cudream {
+namespace {
+
+class GpuRun : public testing::TestWithParam<const char*> {};
+
+TEST_P(GpuRun, FollowsTheReference) {
+  check_golden_run(GetParam(), "--device cuda --precision f32", kFloat);
+}
+
+INSTANTIATE_TEST_SUITE_P(Float, GpuRun, testing::Values("txt2img_ddim5", "txt2img_euler_a", "img2img_s060", "txt2img_oddsize"),
+                         [](const auto& run) { return std::string(run.param); });
+
+TEST(GpuHalf, StaysNear) {
+  // float16 keeps more digits than bfloat16; the golden set's limits for each: text, network, latents, image.
+  check_golden_run("txt2img_ddim5", "--device cuda --precision f16", {2e-3, 5e-3, 8e-3, 4e-3});
+  check_golden_run("txt2img_ddim5", "--device cuda --precision bf16", kBf16);
+}
+
+const std::string kTiny = "generate house -m '" + (golden() / "models" / "sd1.safetensors").string() +
+                          "' --device cuda --precision f32 --steps 1 --width 64 --height 64 --seed 1 -o a.png ";
+
+TEST(GpuProgram, OutOfMemoryIsOneLineAndAStatus) {
+  const Program program;
+  const Outcome o = program.run(kTiny, "CUDREAM_VGPU_FAIL_ALLOC=40");
+  EXPECT_EQ(o.status, 5) << o.err;
+  EXPECT_THAT(o.err, testing::HasSubstr("error: "));
+  EXPECT_FALSE(program.has("a.png"));
+}
+
+TEST(GpuProgram, AFailedLaunchIsOneLineAndAStatus) {
+  const Program program;
+  const Outcome o = program.run(kTiny, "CUDREAM_VGPU_FAIL_LAUNCH=200");
+  EXPECT_EQ(o.status, 6) << o.err;
+  EXPECT_FALSE(program.has("a.png"));
+}
+
+TEST(GpuProgram, NoCardIsSaid) {
+  const Program program;
+  const Outcome o = program.run(kTiny, "CUDREAM_VGPU_DEVICES=none");
+  EXPECT_EQ(o.status, 6) << o.err;
+}
+
+}  // namespace
+}  // namespace cudream
