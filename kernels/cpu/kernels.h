@@ -51,6 +51,47 @@ struct AttentionKernels {
   void (*rows)(const AttentionRows&) = nullptr;
 };
 
+// A stretch of K of a product with 16 x 16 tiles: some tiles of rows of x through one panel of weights, 32 columns (the last
+// panel may have 16).
+//
+// A tile of x is 16 rows of 32 elements, 64 bytes, that lie together or `row_bytes` apart; chunk j of tile t begins at
+// x + tiles[t] + chunks[j]. That describes a matrix, and as well the taps of a filter over blocked lines of pixels.
+struct TileProduct {
+  const void* x = nullptr;
+  int64_t row_bytes = 64;
+  const int64_t* tiles = nullptr;
+  int64_t tile_count = 0;
+  const int64_t* chunks = nullptr;
+  int64_t chunk_count = 0;
+  const void* panel = nullptr;  // [chunk_count][1 or 2 tiles of columns] of 1 KiB
+  const void* fetch = nullptr;  // fetched into the cache meanwhile
+  int64_t fetch_bytes = 0;
+  // Sums of the stretches of K before, unless this is the first, and for those after, unless this is the last;
+  // [(tile_count + 1) / 2][1024]. Null: K is one stretch.
+  float* sums = nullptr;
+  bool first = true, last = true;
+
+  // The epilogue of columns [column, column + columns), 32 at most; gate is f32. With geglu the panel's first tile of columns
+  // holds values and its second their gates, and bias has those of the gates `gate_bias` after.
+  int64_t column = 0, columns = 0;
+  bool geglu = false;
+  int64_t gate_bias = 0;
+  const float* bias = nullptr;
+  Act act = Act::none;
+  const float* gate = nullptr;
+  In residual{};
+  Out out{};
+  const int64_t* rows = nullptr;  // [tile_count * 16]: element of out and residual where a row begins; -1: no row
+};
+
+struct TileKernels {
+  void (*begin)() = nullptr;  // before the products of one thread
+  void (*end)() = nullptr;
+  void (*product)(const TileProduct&) = nullptr;
+  // One tile of columns: rows [columns][K] of bf16, `stride` elements apart, into [chunks] tiles `step` bytes apart.
+  void (*pack)(void* to, int64_t step, const void* rows, int64_t stride, int64_t columns, int64_t depth) = nullptr;
+};
+
 struct Kernels {
   // n elements in a row; types f32, bf16, f16, and as a source f8.
   void (*convert)(Out, In, int64_t n) = nullptr;
@@ -70,6 +111,7 @@ struct Kernels {
                     Act) = nullptr;
   const AttentionKernels* attention_f32 = nullptr;
   const AttentionKernels* attention_bf16 = nullptr;  // null where bf16 is not computed
+  const TileKernels* tiles = nullptr;                // null without AMX: oneDNN computes products
 };
 
 namespace avx2 {

@@ -238,6 +238,13 @@ inline Floats gelu(Floats x) {
   return x * (x < 0.0f ? tail : 1.0f - tail);
 }
 
+inline Floats gelu_for(F32, Floats x) {
+  return gelu(x);
+}
+inline Floats gelu_for(Bf16, Floats x) {
+  return gelu(x);
+}
+
 [[gnu::always_inline]] inline Floats activate(Floats x, Act act) {
   switch (act) {
     case Act::none: return x;

@@ -1,35 +1,17 @@
-// Attention with AMX tiles (Intel SDM volume 1, chapter 18): 16 x 16 float results of bf16 products over 32 elements.
+// Attention with AMX tiles.
 //
 // Rows of queries are the columns of a tile, so the vector code between the two products is the same as without tiles. All
 // arrays are made of whole tiles of 1 KiB that lie together; head sizes are padded to 32 for scores, to 16 for results.
 #include "kernels/cpu/simd_attention.h"
 #include "kernels/cpu/simd_loops.h"
+#include "kernels/cpu/simd_tiles.h"
 
 namespace cudream::CUDREAM_ISA {
 namespace {
 
-constexpr int64_t kTileVectors = 16;  // of 64 bytes in a tile
-constexpr uint16_t kOne = 0x3f80;     // bf16
+constexpr uint16_t kOne = 0x3f80;  // bf16
 
-// The compiler's own intrinsics do not tell it that memory is read and written.
-template <int tile>
-[[gnu::always_inline]] inline void tile_load(const void* p) {
-  asm volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(p), "r"(int64_t{64}), "i"(tile) : "memory");
-}
-template <int tile>
-[[gnu::always_inline]] inline void tile_store(void* p) {
-  asm volatile("tilestored %%tmm%c2, (%0,%1,1)" ::"r"(p), "r"(int64_t{64}), "i"(tile) : "memory");
-}
-template <int tile>
-[[gnu::always_inline]] inline void tile_zero() {
-  asm volatile("tilezero %%tmm%c0" ::"i"(tile));
-}
-template <int to, int a, int b>  // to += a * b
-[[gnu::always_inline]] inline void tile_multiply_add() {
-  asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(to), "i"(a), "i"(b));
-}
-
-struct Tiles {
+struct TileUnit {
   using Type = Bf16;
   using Raw = uint16_t;
   using Vector = Words;
@@ -52,27 +34,8 @@ struct Tiles {
   static Vector pack_weights(const Floats* p) { return bf16_pairs(p[0], p[1]); }
   static Floats exp2(Floats x) { return exp2_coarse(x); }
 
-  // All eight tiles whole: 16 rows of 64 bytes.
-  static void begin() {
-    struct alignas(64) Config {
-      uint8_t palette = 1, start_row = 0, reserved[14] = {};
-      uint16_t bytes_per_row[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-      uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-    } config;
-    asm volatile("ldtilecfg %0" ::"m"(config));
-  }
-  static void end() { asm volatile("tilerelease"); }
-
-  // Lane r: elements p[0] and p[1] of row r, one in each half; of `pair` 1 the first alone. Rows from `rows` on read as 0.
-  static Words gather_pairs(const Raw* p, int64_t stride, int64_t rows, int64_t pair) {
-    const auto mask = static_cast<__mmask16>(rows >= 16 ? 0xffff : (1 << rows) - 1);
-    const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-    const __m512i at = _mm512_mullo_epi32(lane, _mm512_set1_epi32(static_cast<int>(stride)));
-    if (pair == 2) return (Words)_mm512_mask_i32gather_epi32(_mm512_setzero_si512(), mask, at, p, 2);
-    Words single{};  // reading a pair could pass the end of memory
-    for (int64_t r = 0; r < rows && r < 16; r++) single[r] = p[r * stride];
-    return single;
-  }
+  static void begin() { begin_tiles(); }
+  static void end() { end_tiles(); }
 
   // keys [count / 16][chunks] tiles of 16 keys x 32 channels
   static int64_t keys_bytes(int64_t count, int64_t size) { return rounded_up(count, kPad) * chunks(size) * 64; }
@@ -126,7 +89,7 @@ struct Tiles {
 
   // Scores of `count` keys from `from` on: two tiles of keys and G of rows at a time.
   template <int G>
-  static void scores(Rows<Tiles, G>& s, const void* all_keys, int64_t from, int64_t count, int64_t size) {
+  static void scores(Rows<TileUnit, G>& s, const void* all_keys, int64_t from, int64_t count, int64_t size) {
     const int64_t n = chunks(size);
     const auto* keys = static_cast<const Raw*>(all_keys) + from / 16 * n * 512;
     for (int64_t k = 0; k < count; k += 32, keys += 2 * n * 512) {
@@ -154,7 +117,7 @@ struct Tiles {
 
   // Adds `count` keys from `from` on to the results: D (1 or 2) tiles of channels from `channel` on,
   template <int G, int D>
-  static void accumulate_tiles(Rows<Tiles, G>& s, const Raw* values, int64_t channel, int64_t count, int64_t width) {
+  static void accumulate_tiles(Rows<TileUnit, G>& s, const Raw* values, int64_t channel, int64_t count, int64_t width) {
     const auto result = [&](int64_t d, int g) { return s.result + result_at(channel + d, g, width); };
     tile_load<0>(result(0, 0));
     if (D == 2) tile_load<1>(result(16, 0));
@@ -177,7 +140,7 @@ struct Tiles {
 
   // or all of them.
   template <int G>
-  static void accumulate(Rows<Tiles, G>& s, const void* all_values, int64_t from, int64_t count, int64_t width) {
+  static void accumulate(Rows<TileUnit, G>& s, const void* all_values, int64_t from, int64_t count, int64_t width) {
     const auto* values = static_cast<const Raw*>(all_values) + from * width;
     int64_t channel = 0;
     for (; channel + 32 <= width; channel += 32) accumulate_tiles<G, 2>(s, values, channel, count, width);
@@ -187,6 +150,6 @@ struct Tiles {
 
 }  // namespace
 
-const AttentionKernels kAttentionBf16 = Flash<Tiles>::kKernels;
+const AttentionKernels kAttentionBf16 = Flash<TileUnit>::kKernels;
 
 }  // namespace cudream::CUDREAM_ISA

@@ -20,6 +20,11 @@ const Kernels kKernels = {
 #else
     .attention_bf16 = nullptr,
 #endif
+#if defined(__AMX_BF16__)
+    .tiles = &kTiles,
+#else
+    .tiles = nullptr,
+#endif
 };
 
 }  // namespace cudream::CUDREAM_ISA

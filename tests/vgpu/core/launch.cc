@@ -56,7 +56,7 @@ class Worker {
     block_.id = {static_cast<uint32_t>(index % g.x), static_cast<uint32_t>(index / g.x % g.y),
                  static_cast<uint32_t>(index / g.x / g.y)};
     block_.shared.begin_block();
-    std::memset(local_.data(), 0xff, local_.size());
+    std::fill(local_.begin(), local_.end(), uint8_t{0xff});
     for (Warp& w : block_.warps) begin(w);
     while (run_to_barrier()) pass_barrier();
   }

@@ -3,8 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
-#include <cstring>
 #include <random>
 
 #include "core/half.h"
@@ -68,6 +68,15 @@ void fill(Product& p, unsigned seed) {
   }
 }
 
+bool same_bits(const float (&a)[4][32], const float (&b)[4][32]) {
+  for (int i = 0; i < 4; i++) {
+    for (int lane = 0; lane < 32; lane++) {
+      if (std::bit_cast<uint32_t>(a[i][lane]) != std::bit_cast<uint32_t>(b[i][lane])) return false;
+    }
+  }
+  return true;
+}
+
 template <typename Half>
 void compare_forms(Brain brain) {
   for (unsigned seed = 0; seed < 50; seed++) {
@@ -78,7 +87,7 @@ void compare_forms(Brain brain) {
       if (!has_avx512()) continue;
       const Product portable = p;
       check<Half>(&mma_avx512, steps, p, brain);
-      ASSERT_EQ(std::memcmp(portable.d, p.d, sizeof p.d), 0);
+      ASSERT_TRUE(same_bits(portable.d, p.d));
     }
   }
 }
@@ -97,7 +106,7 @@ TEST(Tensor, InPlace) {
   MmaFragments f = q.fragments();
   for (int i = 0; i < 4; i++) f.d[i] = q.c[i];
   mma_function()(f, 2, Brain::no);
-  EXPECT_EQ(std::memcmp(p.d, q.c, sizeof p.d), 0);
+  EXPECT_TRUE(same_bits(p.d, q.c));
 }
 
 }  // namespace
