@@ -4,30 +4,15 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cmath>
-#include <cstdlib>
 #include <filesystem>
 #include <string>
 #include <vector>
 
 #include "loader/safetensors.h"
 #include "tests/cli/program.h"
+#include "tests/golden/tensors.h"
 
 namespace cudream {
-
-inline std::filesystem::path golden() {
-  const char* given = std::getenv("CUDREAM_GOLDEN");
-  return given != nullptr ? std::filesystem::path(given) : std::filesystem::path(CUDREAM_SOURCE_DIR "/tests/golden");
-}
-
-inline double relative_error(const std::vector<float>& got, const std::vector<float>& want) {
-  double difference = 0, norm = 0;
-  for (size_t i = 0; i < want.size(); i++) {
-    difference += std::pow(static_cast<double>(got[i]) - want[i], 2);
-    norm += std::pow(static_cast<double>(want[i]), 2);
-  }
-  return std::sqrt(difference / norm);
-}
 
 struct Limits {
   double text, network, latents, image;

@@ -10,48 +10,10 @@
 #include "nets/clip.h"
 #include "nets/unet.h"
 #include "nets/vae.h"
+#include "tests/golden/tensors.h"
 
 namespace cudream {
 namespace {
-
-namespace fs = std::filesystem;
-
-fs::path golden() {
-  const char* given = std::getenv("CUDREAM_GOLDEN");
-  return given != nullptr ? fs::path(given) : fs::path(CUDREAM_SOURCE_DIR "/tests/golden");
-}
-
-Shape shape_of(const TensorInfo& t) {
-  Shape s;
-  for (const uint64_t d : t.shape) s.n[static_cast<size_t>(s.rank++)] = static_cast<int64_t>(d);
-  return s;
-}
-
-// [N,C,H,W] -> [N,H,W,C]; other ranks as they are.
-std::vector<float> channels_last(const std::vector<float>& x, const Shape& s) {
-  if (s.rank != 4) return x;
-  std::vector<float> y(x.size());
-  const int64_t pixels = s[2] * s[3];
-  for (int64_t i = 0; i < s.size(); i++) {
-    const int64_t n = i / (s[1] * pixels), c = i / pixels % s[1], p = i % pixels;
-    y[static_cast<size_t>((n * pixels + p) * s[1] + c)] = x[static_cast<size_t>(i)];
-  }
-  return y;
-}
-
-Shape channels_last(const Shape& s) {
-  return s.rank == 4 ? Shape{s[0], s[2], s[3], s[1]} : s;
-}
-
-double relative_error(const std::vector<float>& got, const std::vector<float>& want) {
-  EXPECT_EQ(got.size(), want.size());
-  double difference = 0, norm = 0;
-  for (size_t i = 0; i < want.size() && i < got.size(); i++) {
-    difference += (static_cast<double>(got[i]) - want[i]) * (static_cast<double>(got[i]) - want[i]);
-    norm += static_cast<double>(want[i]) * want[i];
-  }
-  return std::sqrt(difference / norm);
-}
 
 // A device with the golden model on it, and a file of expected values.
 class NetworkTest : public testing::TestWithParam<const char*> {
@@ -147,8 +109,12 @@ TEST_P(NetworkTest, AutoencoderEncodes) {
   });
 }
 
-INSTANTIATE_TEST_SUITE_P(Devices, NetworkTest, testing::Values("reference", "cpu"),
+#ifndef CUDREAM_TEST_DEVICES
+#define CUDREAM_TEST_DEVICES "reference", "cpu"
+#endif
+INSTANTIATE_TEST_SUITE_P(Devices, NetworkTest, testing::Values(CUDREAM_TEST_DEVICES),
                          [](const auto& device) { return std::string(device.param); });
+});
 
 // The full-size networks, rehearsed without weights: parameters, calls and memory are what the published ones have.
 TEST(FullSize, Sd15) {
