@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <limits>
 #include <random>
 
 #include "core/half.h"
@@ -66,9 +65,6 @@ View VerbStage::input(const Shape& one, DType type, float mean) {
   std::vector<float> values;
   for (int64_t p = 0; p < pictures_; p++)
     for (int64_t i = 0; i < one.size(); i++) values.push_back(value_at(seed, (first_ + p) * one.size() + i, mean, 1));
-  if (poisoned_ && seed == 1)
-    for (int64_t p = 1; p <= pictures_; p++)
-      values[static_cast<size_t>(p * one.size() - 1)] = std::numeric_limits<float>::quiet_NaN();
   return filled(with_pictures(pictures_, one), type, values);
 }
 
@@ -358,11 +354,7 @@ const std::vector<VerbCase>& small_verb_cases() {
       linear(77, 128, 384, {.bias = false}),
       linear(1, 320, 1280, {.act = Act::silu}),
       linear(300, 40, 33, {.residual = true}),
-      linear(15, 64, 40),
-      linear(16, 64, 16),
-      linear(31, 320, 96, {.residual = true, .in_place = true}),
       linear(17, 1280, 1000),
-      linear(600, 1344, 70, {.add = true}),
       linear(64, 96, 96, {.residual = true, .in_place = true}),
       linear(9, 33, 65, {.add = true, .gate = true, .residual = true, .act = Act::gelu}),
       linear(9, 64, 64, {.bias = false, .add = true, .add_shared = true, .act = Act::quick_gelu}),
@@ -380,11 +372,6 @@ const std::vector<VerbCase>& small_verb_cases() {
       conv(8, 8, 640, 192, {}, {.add = true, .add_shared = true, .residual = true, .in_place = true}),
       conv(16, 16, 96, 96, {}, {.gate = true, .residual = true, .act = Act::silu}),
       conv(12, 10, 20, 3, {}, {.bias = false}),
-      conv(20, 15, 32, 40),
-      conv(5, 17, 64, 32),
-      conv(9, 8, 768, 48, {}, {.residual = true, .in_place = true}),
-      conv(100, 100, 1024, 3, {}, {.residual = true}),
-      conv(4, 6, 64, 64, {.up_height = 8, .up_width = 11}),
       conv(16, 16, 64, 64, {.stride = 2}),
       conv(15, 13, 32, 32, {.stride = 2}),
       conv(16, 16, 32, 64, {.stride = 2, .before = 0, .after = 1}),
