@@ -1,11 +1,10 @@
 // Cutting layers into blocks, and finishing what oneDNN leaves of an epilogue.
-#include "kernels/cpu/products.h"
+#include "kernels/cpu/block_products.h"
 
 #include <algorithm>
 #include <cstring>
 
 #include "core/error.h"
-#include "kernels/cpu/packed_weight.h"
 
 namespace cudream {
 namespace {
@@ -14,38 +13,31 @@ constexpr int64_t kBlockRows = 256;    // of a product
 constexpr int64_t kBlockPixels = 512;  // of a convolution, about
 constexpr int64_t kBlockLines = 4;     // of a convolution, at least: a block reads two lines more than it writes
 
-int64_t ceil_div(int64_t a, int64_t b) {
-  return (a + b - 1) / b;
-}
 int64_t aligned(int64_t bytes) {
   return ceil_div(bytes, 256) * 256;
-}
-
-std::byte* offset(void* p, int64_t elements, DType type) {
-  return static_cast<std::byte*>(p) + elements * size_of(type);
 }
 
 }  // namespace
 
 // Rows of one picture that are computed together, and how.
-struct Products::Block {
+struct BlockProducts::Block {
   BlockShape shape;                // with the first slice's channels
   int64_t x_row = 0, out_row = 0;  // lines of a convolution, rows of a product
 };
 
 // What a thread needs to compute one slice of one block.
-struct Products::Call {
+struct BlockProducts::Call {
   Primitive* primitive = nullptr;
   const void* weights = nullptr;
 };
 
-struct Products::Layer {
+struct BlockProducts::Layer {
   View out, x;
   const PackedWeight* w = nullptr;
-  const float* bias = nullptr;  // of the first picture; null: none
-  int64_t bias_stride = 0;      // from picture to picture
-  Epilogue e;                   // add is in bias already
-  bool gated = false;           // geglu
+  ChannelRows bias;  // with e.add
+  Epilogue e;
+  ChannelRows gate;    // e.gate
+  bool gated = false;  // geglu
   int64_t up_height = 0, up_width = 0;
   int64_t x_line = 0, out_line = 0;  // elements of one x_row and out_row
   std::vector<Block> blocks;
@@ -56,39 +48,25 @@ struct Products::Layer {
   bool whole() const { return w->slices.size() == 1 && e.act == Act::none && !e.gate && !e.residual; }
 };
 
-Products::Products(DType compute, const Kernels& kernels, Team& team, PagePool& memory)
+BlockProducts::BlockProducts(DType compute, const Kernels& kernels, Team& team, PagePool& memory)
     : compute_(compute), kernels_(kernels), team_(team), memory_(memory), primitives_(team.threads()) {}
 
-// bias + add, per picture, where there is an add; it lies in shared scratch.
-void Products::set_bias(Layer& layer, const Weight* bias, const View& add) {
-  const int64_t channels = layer.w->slices.back().first + layer.w->slices.back().count;
-  layer.bias = bias == nullptr ? nullptr : bias->data.as<float>();
-  if (!add) return;
-  auto* sums = reinterpret_cast<float*>(team_.shared_scratch(add.shape[0] * channels * size_of(DType::f32)));
-  for (int64_t n = 0; n < add.shape[0]; n++) {
-    float* row = sums + n * channels;
-    kernels_.convert({row, DType::f32}, {offset(add.data, n * add.stride[0], add.dtype), add.dtype}, channels);
-    if (bias != nullptr) kernels_.finish({row, DType::f32}, {row, DType::f32}, {.residual = {layer.bias, DType::f32}}, channels);
-  }
-  layer.bias = sums;
-  layer.bias_stride = add.shape[0] == 1 ? 0 : channels;
-}
-
-void Products::linear(const View& out, const View& x, const Linear& l, const Epilogue& e) {
+void BlockProducts::linear(const View& out, const View& x, const Linear& l, const Epilogue& e) {
   Layer layer = product_layer(out, x, *l.w);
-  set_bias(layer, l.b, e.add);
+  layer.bias = ChannelRows(kernels_, l.b, e.add);
   layer.e = e;
+  layer.gate = ChannelRows(kernels_, nullptr, e.gate);
   run(layer);
 }
 
-void Products::geglu(const View& out, const View& x, const Linear& l) {
+void BlockProducts::geglu(const View& out, const View& x, const Linear& l) {
   Layer layer = product_layer(out, x, *l.w);
-  set_bias(layer, l.b, {});
+  layer.bias = ChannelRows(kernels_, l.b, {});
   layer.gated = true;
   run(layer);
 }
 
-Products::Layer Products::product_layer(const View& out, const View& x, const Weight& w) const {
+BlockProducts::Layer BlockProducts::product_layer(const View& out, const View& x, const Weight& w) const {
   Layer layer{.out = out, .x = x, .w = static_cast<const PackedWeight*>(w.layout.get())};
   invariant(x.dtype == compute_ && x.dense() && layer.w->kernel == 0, "a product of {} {}", name_of(x.dtype), x.shape.str());
   layer.x_line = x.shape.back();
@@ -102,7 +80,7 @@ Products::Layer Products::product_layer(const View& out, const View& x, const We
   return layer;
 }
 
-void Products::conv2d(const View& out, const View& x, const Conv& c, const ConvArgs& args) {
+void BlockProducts::conv2d(const View& out, const View& x, const Conv& c, const ConvArgs& args) {
   const auto* w = static_cast<const PackedWeight*>(c.w->layout.get());
   const int64_t height = args.up_height > 0 ? args.up_height : x.shape[1], width = args.up_width > 0 ? args.up_width : x.shape[2];
   const bool resized = height != x.shape[1] || width != x.shape[2];
@@ -131,13 +109,14 @@ void Products::conv2d(const View& out, const View& x, const Conv& c, const ConvA
     s.pad_right = std::max<int64_t>(0, (s.out_width - 1) * args.stride - pad + w->kernel - width);
     layer.blocks.push_back({.shape = s, .x_row = first + s.pad_top, .out_row = line});
   }
-  set_bias(layer, c.b, args.e.add);
+  layer.bias = ChannelRows(kernels_, c.b, args.e.add);
   layer.e = args.e;
+  layer.gate = ChannelRows(kernels_, nullptr, args.e.gate);
   run(layer);
 }
 
 // The primitive for one slice and block. Weights in a layout without fast code are copied into one that has it, once.
-Products::Call Products::call_for(const PackedWeight& w, const PackedWeight::Slice& slice, const BlockShape& shape) {
+BlockProducts::Call BlockProducts::call_for(const PackedWeight& w, const PackedWeight::Slice& slice, const BlockShape& shape) {
   if (Primitive* p = primitives_.find(shape, slice.layout)) return {p, slice.at};
   for (PackedWeight::Copy& copy : slice.copies)
     if (Primitive* p = primitives_.find(shape, copy.layout)) return {p, copy.memory.grown_to(0)};
@@ -150,7 +129,7 @@ Products::Call Products::call_for(const PackedWeight& w, const PackedWeight::Sli
   return {p, at};
 }
 
-void Products::run(Layer& layer) {
+void BlockProducts::run(Layer& layer) {
   const std::vector<PackedWeight::Slice>& slices = layer.w->slices;
   const int64_t blocks = static_cast<int64_t>(layer.blocks.size());
   // Primitives are looked up here, since making one is not for many threads at once.
@@ -159,7 +138,7 @@ void Products::run(Layer& layer) {
       b.shape.out = slice.count;
       b.shape.type = compute_;
       b.shape.out_type = layer.whole() ? layer.out.dtype : layer.gated ? compute_ : DType::f32;
-      b.shape.bias = layer.bias != nullptr;
+      b.shape.bias = layer.bias.row(0) != nullptr;
       layer.calls.push_back(call_for(*layer.w, slice, b.shape));
     }
   // A job is one slice and some blocks. Few large jobs read weights least, many small ones share the work best.
@@ -172,7 +151,7 @@ void Products::run(Layer& layer) {
   });
 }
 
-void Products::run_block(const Layer& layer, int64_t slice, int64_t picture, int64_t block, int thread) {
+void BlockProducts::run_block(const Layer& layer, int64_t slice, int64_t picture, int64_t block, int thread) {
   const Block& b = layer.blocks[static_cast<size_t>(block)];
   const auto blocks = static_cast<int64_t>(layer.blocks.size()), slices = static_cast<int64_t>(layer.w->slices.size());
   const Call& call = layer.calls[static_cast<size_t>(slice * blocks + block)];
@@ -193,7 +172,8 @@ void Products::run_block(const Layer& layer, int64_t slice, int64_t picture, int
   }
   std::byte* out = offset(layer.out.data, picture * layer.out.stride[0] + b.out_row * layer.out_line + s.first, layer.out.dtype);
   const auto bias = [&](const PackedWeight::Slice& of) {
-    return layer.bias == nullptr ? nullptr : layer.bias + picture * layer.bias_stride + of.first;
+    const float* row = layer.bias.row(picture);
+    return row == nullptr ? nullptr : row + of.first;
   };
   call.primitive->run(thread, x, call.weights, bias(s), layer.whole() ? out : y, own);
   if (layer.whole()) return;
@@ -209,19 +189,12 @@ void Products::run_block(const Layer& layer, int64_t slice, int64_t picture, int
 }
 
 // out = residual + gate * act(y) for a block of rows, y [rows, s.count] in float, out from element `first` of a picture.
-void Products::finish(const Layer& layer, int64_t picture, int64_t first, std::byte* y, int64_t rows,
-                      const PackedWeight::Slice& s) {
+void BlockProducts::finish(const Layer& layer, int64_t picture, int64_t first, std::byte* y, int64_t rows,
+                           const PackedWeight::Slice& s) {
   const Epilogue& e = layer.e;
   if (e.act != Act::none) kernels_.act({y, DType::f32}, {y, DType::f32}, rows * s.count, e.act);
   Finish f;
-  std::vector<float> gate;
-  if (e.gate) {
-    gate.resize(static_cast<size_t>(s.count));
-    const int64_t row = e.gate.shape[0] == 1 ? 0 : picture;
-    kernels_.convert({gate.data(), DType::f32},
-                     {offset(e.gate.data, row * e.gate.stride[0] + s.first, e.gate.dtype), e.gate.dtype}, s.count);
-    f.gate = gate.data();
-  }
+  if (const float* gate = layer.gate.row(picture)) f.gate = gate + s.first;
   for (int64_t r = 0; r < rows; r++) {
     const int64_t at = picture * layer.out.stride[0] + first + r * layer.channels();
     if (e.residual) f.residual = {offset(e.residual.data, at, e.residual.dtype), e.residual.dtype};
@@ -231,7 +204,7 @@ void Products::finish(const Layer& layer, int64_t picture, int64_t first, std::b
 }
 
 // The block's lines of the picture resized to up_height x up_width by nearest neighbour.
-void Products::upsample(std::byte* to, const Layer& layer, int64_t picture, const Block& b) const {
+void BlockProducts::upsample(std::byte* to, const Layer& layer, int64_t picture, const Block& b) const {
   const int64_t height = layer.x.shape[1], width = layer.x.shape[2];
   const auto pixel = static_cast<size_t>(layer.w->in * size_of(compute_));
   for (int64_t line = 0; line < b.shape.height; line++) {
@@ -240,6 +213,10 @@ void Products::upsample(std::byte* to, const Layer& layer, int64_t picture, cons
     for (int64_t i = 0; i < layer.up_width; i++, to += pixel)
       std::memcpy(to, from + static_cast<size_t>(i * width / layer.up_width) * pixel, pixel);
   }
+}
+
+std::unique_ptr<Products> make_block_products(DType compute, const Kernels& kernels, Team& team, PagePool& memory) {
+  return std::make_unique<BlockProducts>(compute, kernels, team, memory);
 }
 
 }  // namespace cudream

@@ -20,10 +20,6 @@ namespace {
 constexpr int64_t kRun = 16384;     // elements of a job of a pointwise verb
 constexpr int64_t kNormParts = 16;  // of a picture, in GroupNorm's sums: fixed, since it decides the order of summation
 
-int64_t ceil_div(int64_t a, int64_t b) {
-  return (a + b - 1) / b;
-}
-
 std::byte* at(const View& v, int64_t element) {
   return static_cast<std::byte*>(v.data) + element * size_of(v.dtype);
 }
@@ -49,8 +45,9 @@ int64_t row_start(const View& v, int64_t i) {
 
 class CpuDevice final : public Device {
  public:
-  CpuDevice(const Isa& isa, DType compute, int threads)
-      : kernels_(*isa.kernels), team_(threads), products_(compute, kernels_, team_, memory_) {
+  CpuDevice(const Isa& isa, DType compute, int threads) : kernels_(*isa.kernels), team_(threads) {
+    products_ = compute == DType::bf16 && kernels_.tiles != nullptr ? make_tile_products(kernels_, team_, memory_)
+                                                                    : make_block_products(compute, kernels_, team_, memory_);
     const int64_t bytes = static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE);
     info_ = {.kind = "cpu",
              .description = fmt::format("{}, {}, {} thread{}", processor_name(), isa.name, threads, threads == 1 ? "" : "s"),
@@ -67,10 +64,10 @@ class CpuDevice final : public Device {
   Weight prepack(Use use, DType stored, const Shape& shape, std::span<const std::byte> raw) override;
   std::unique_ptr<Replay> record(const std::function<void()>& body) override;
 
-  void linear(View out, View x, const Linear& l, const Epilogue& e) override { products_.linear(out, x, l, e); }
-  void conv2d(View out, View x, const Conv& c, const ConvArgs& args) override { products_.conv2d(out, x, c, args); }
+  void linear(View out, View x, const Linear& l, const Epilogue& e) override { products_->linear(out, x, l, e); }
+  void conv2d(View out, View x, const Conv& c, const ConvArgs& args) override { products_->conv2d(out, x, c, args); }
   bool has(Fused f) const override { return f == Fused::geglu; }
-  void geglu(View out, View x, const Linear& l) override { products_.geglu(out, x, l); }
+  void geglu(View out, View x, const Linear& l) override { products_->geglu(out, x, l); }
   void attention(View out, View q, View k, View v, const AttentionArgs& args) override;
   void group_norm(View out, View x, const Norm& n, const NormArgs& args) override;
   void layer_norm(View out, View x, const Norm& n) override;
@@ -101,11 +98,11 @@ class CpuDevice final : public Device {
   DeviceInfo info_;
   PagePool memory_;
   Team team_;
-  Products products_;
+  std::unique_ptr<Products> products_;
 };
 
 Weight CpuDevice::prepack(Use use, DType stored, const Shape& shape, std::span<const std::byte> raw) {
-  if (use != Use::vector && use != Use::table) return products_.pack(use, stored, shape, raw);
+  if (use != Use::vector && use != Use::table) return products_->pack(use, stored, shape, raw);
   // Vectors are float on every device. Tables stay as stored: gather reads few rows of them.
   const DType type = use == Use::vector ? DType::f32 : stored;
   Weight w{.use = use, .shape = shape, .data = View(memory_.take(shape.size() * size_of(type)), type, shape)};
@@ -290,10 +287,14 @@ int processors_of_this_process() {
 }  // namespace
 
 std::unique_ptr<Device> open_cpu(std::optional<DType> precision, int threads) {
-  const Isa isa = detect_isa();
-  if (isa.kernels == nullptr)
+  const std::vector<Isa> isas = supported_isas();
+  if (isas.empty())
     throw fail(Code::unsupported, "this processor ({}) has no AVX2, which the cpu device needs; use --device reference",
                processor_name());
+  return open_cpu(precision, threads, isas.front());
+}
+
+std::unique_ptr<Device> open_cpu(std::optional<DType> precision, int threads, const Isa& isa) {
   const DType compute = precision.value_or(isa.bf16 ? DType::bf16 : DType::f32);
   if (compute != DType::f32 && compute != DType::bf16)
     throw fail(Code::usage, "the cpu device computes in f32 or bf16, not in {}", name_of(compute));

@@ -22,15 +22,18 @@ bool may_use_tiles() {
 
 }  // namespace
 
-Isa detect_isa() {
+std::vector<Isa> supported_isas() {
   __builtin_cpu_init();
-  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return {"no AVX2", nullptr, false};
-  if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512vl") ||
-      !__builtin_cpu_supports("avx512dq"))
-    return {"AVX2", &avx2::kKernels, false};
-  if (!__builtin_cpu_supports("avx512bf16")) return {"AVX-512", &avx512::kKernels, false};
-  if (may_use_tiles()) return {"AMX bf16", &amx_bf16::kKernels, true};
-  return {"AVX-512 bf16", &avx512_bf16::kKernels, true};
+  std::vector<Isa> isas;
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+  const bool bf16 = avx512 && __builtin_cpu_supports("avx512bf16");
+  if (bf16 && may_use_tiles()) isas.push_back({"AMX bf16", &amx_bf16::kKernels, true});
+  if (bf16) isas.push_back({"AVX-512 bf16", &avx512_bf16::kKernels, true});
+  if (avx512) isas.push_back({"AVX-512", &avx512::kKernels, false});
+  if (avx2) isas.push_back({"AVX2", &avx2::kKernels, false});
+  return isas;
 }
 
 std::string processor_name() {

@@ -19,7 +19,7 @@ memory::data_type type_of(DType type) {
   return type == DType::bf16 ? memory::data_type::bf16 : memory::data_type::f32;
 }
 
-// Primitives made while this lives run on the one thread that calls them.
+// What oneDNN makes or runs while this lives uses the one thread that calls it.
 class SingleThread {
  public:
   SingleThread() : before_(omp_get_max_threads()) { omp_set_num_threads(1); }
@@ -138,6 +138,7 @@ Primitive* Primitives::find(const BlockShape& shape, const memory::desc& weights
 }
 
 void Primitives::reorder(const memory::desc& from, const void* source, const memory::desc& to, void* target) {
+  const SingleThread single;
   translated([&] {
     dnnl::stream stream(engine_);
     memory source_memory(from, engine_, const_cast<void*>(source)), target_memory(to, engine_, target);

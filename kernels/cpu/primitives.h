@@ -24,7 +24,7 @@ struct BlockShape {
   int64_t pad_top = 0, pad_left = 0, pad_bottom = 0, pad_right = 0;
   DType type = DType::f32, out_type = DType::f32;
   bool bias = false;
-  auto operator<=>(const BlockShape&) const = default;
+  auto operator<=>(const BlockShape&) const = default;  // NOLINT(modernize-use-nullptr): clang-tidy 14 takes <=> for a 0
 };
 
 // One primitive, and for each thread the handles it fills in.

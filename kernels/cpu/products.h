@@ -1,16 +1,15 @@
-// Products and convolutions: weights packed in slices of output channels, work cut into blocks of rows.
+// Products and convolutions, of which the device has two kinds: BlockProducts (oneDNN) and TileProducts (AMX).
 //
-// A block (one slice, some rows of one picture) is computed by one thread, and how a layer is cut depends on the layer and
-// one picture's rows alone. So the bytes depend neither on the number of threads nor on the batch, whatever oneDNN does
-// inside a block. Slices keep the weights in use inside one core's second-level cache, and let a thread use them for every
-// picture of a batch before it reads the next ones.
+// Both cut a layer into blocks that one thread computes whole, so the bytes do not depend on the number of threads. How
+// BlockProducts cuts depends on the layer and one picture's rows alone, since oneDNN may sum in another order for another
+// block; TileProducts sums in one order whatever the cut. So the bytes do not depend on the batch either.
 #pragma once
 
+#include <memory>
 #include <span>
+#include <vector>
 
 #include "kernels/cpu/kernels.h"
-#include "kernels/cpu/packed_weight.h"
-#include "kernels/cpu/primitives.h"
 #include "kernels/cpu/team.h"
 #include "kernels/device.h"
 
@@ -18,30 +17,37 @@ namespace cudream {
 
 class Products {
  public:
-  Products(DType compute, const Kernels& kernels, Team& team, PagePool& memory);
+  virtual ~Products() = default;
+  virtual Weight pack(Use use, DType stored, const Shape& shape, std::span<const std::byte> raw) = 0;
+  virtual void linear(const View& out, const View& x, const Linear& l, const Epilogue& e) = 0;
+  virtual void geglu(const View& out, const View& x, const Linear& l) = 0;
+  virtual void conv2d(const View& out, const View& x, const Conv& c, const ConvArgs& args) = 0;
+};
 
-  Weight pack(Use use, DType stored, const Shape& shape, std::span<const std::byte> raw);
-  void linear(const View& out, const View& x, const Linear& l, const Epilogue& e);
-  void geglu(const View& out, const View& x, const Linear& l);
-  void conv2d(const View& out, const View& x, const Conv& c, const ConvArgs& args);
+std::unique_ptr<Products> make_block_products(DType compute, const Kernels& kernels, Team& team, PagePool& memory);
+std::unique_ptr<Products> make_tile_products(const Kernels& kernels, Team& team, PagePool& memory);  // bf16
+
+// One float per channel for each picture, or for all of them: a bias plus what an epilogue adds to it, or a gate.
+class ChannelRows {
+ public:
+  ChannelRows() = default;
+  ChannelRows(const Kernels& kernels, const Weight* bias, const View& add);
+  const float* row(int64_t picture) const { return first_ == nullptr ? nullptr : first_ + picture * stride_; }
 
  private:
-  struct Layer;
-  struct Block;
-  struct Call;
-  Layer product_layer(const View& out, const View& x, const Weight& w) const;
-  void set_bias(Layer& layer, const Weight* bias, const View& add);
-  Call call_for(const PackedWeight& w, const PackedWeight::Slice& slice, const BlockShape& shape);
-  void run(Layer& layer);
-  void run_block(const Layer& layer, int64_t slice, int64_t picture, int64_t block, int thread);
-  void finish(const Layer& layer, int64_t picture, int64_t first, std::byte* y, int64_t rows, const PackedWeight::Slice& s);
-  void upsample(std::byte* to, const Layer& layer, int64_t picture, const Block& b) const;
-
-  DType compute_;
-  const Kernels& kernels_;
-  Team& team_;
-  PagePool& memory_;
-  Primitives primitives_;
+  std::vector<float> sums_;
+  const float* first_ = nullptr;  // null: none
+  int64_t stride_ = 0;            // from picture to picture
 };
+
+inline int64_t ceil_div(int64_t a, int64_t b) {
+  return (a + b - 1) / b;
+}
+inline int64_t rounded_up(int64_t a, int64_t b) {
+  return ceil_div(a, b) * b;
+}
+inline std::byte* offset(void* p, int64_t elements, DType type) {
+  return static_cast<std::byte*>(p) + elements * size_of(type);
+}
 
 }  // namespace cudream

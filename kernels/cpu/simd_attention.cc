@@ -15,7 +15,7 @@ struct Fma {
   using Packed = float;  // what is broadcast: kPack elements along the axis that is summed over
   using Vector = Floats;
   static constexpr int64_t kPack = 1;
-  static constexpr float kOne = 1;
+  static Vector ones() { return splat(1); }
   static Vector broadcast(Packed x) { return splat(x); }
   static Floats multiply_add(Floats c, Vector a, Vector b) { return c + a * b; }
   static Vector pack_weights(const Floats* p) { return p[0]; }
@@ -29,7 +29,7 @@ struct Dot {
   using Packed = uint32_t;
   using Vector = Words;
   static constexpr int64_t kPack = 2;
-  static constexpr uint16_t kOne = 0x3f80;
+  static Vector ones() { return broadcast(0x3f803f80); }
   static Vector broadcast(Packed x) { return x - Words{}; }
   static Floats multiply_add(Floats c, Vector a, Vector b) {
     return (Floats)_mm512_dpbf16_ps((__m512)c, (__m512bh)a, (__m512bh)b);
@@ -48,8 +48,10 @@ struct Lanewise : Sum {
   static constexpr int kGroups = 3;
   static constexpr int64_t kBlock = 128, kPad = 8;
 
-  static int64_t steps(int64_t size) { return ceil_div(size, kPack); }  // of the sum over a head
-  static int64_t width(int64_t size) { return rounded_up(size + 1, kUnroll); }
+  static int64_t steps(int64_t size) { return ceil_div(size, kPack); }        // of the sum over a head
+  static int64_t columns(int64_t size) { return rounded_up(size, kUnroll); }  // of a row of values
+  static int64_t width(int64_t size) { return columns(size) + 1; }
+  static int64_t sum_channel(int64_t size) { return columns(size); }
   static int64_t query_vectors(int64_t size) { return steps(size); }
   template <int G>
   static constexpr int64_t score_at(int64_t key, int g) {
@@ -63,12 +65,12 @@ struct Lanewise : Sum {
   static void begin() {}
   static void end() {}
 
-  // keys [count, padded][steps]; values [count / kPack, padded][width], kPack keys beside each other. Padding is 0.
+  // keys [count, padded][steps]; values [count / kPack, padded][columns], kPack keys beside each other. Padding is 0.
   static int64_t keys_bytes(int64_t count, int64_t size) {
     return rounded_up(count, kPad) * steps(size) * static_cast<int64_t>(sizeof(Packed));
   }
   static int64_t values_bytes(int64_t count, int64_t size) {
-    return rounded_up(count, kPad) / kPack * width(size) * static_cast<int64_t>(sizeof(Packed));
+    return rounded_up(count, kPad) / kPack * columns(size) * static_cast<int64_t>(sizeof(Packed));
   }
   static void pack(void* keys, void* values, const void* k, int64_t k_stride, const void* v, int64_t v_stride, int64_t count,
                    int64_t size) {
@@ -78,9 +80,8 @@ struct Lanewise : Sum {
     for (int64_t t = 0; t < count; t++) {
       const Raw *k_row = static_cast<const Raw*>(k) + t * k_stride, *v_row = static_cast<const Raw*>(v) + t * v_stride;
       __builtin_memcpy(key + t * steps(size) * kPack, k_row, static_cast<size_t>(size) * sizeof(Raw));
-      Raw* to = value + t / kPack * width(size) * kPack + t % kPack;
+      Raw* to = value + t / kPack * columns(size) * kPack + t % kPack;
       for (int64_t d = 0; d < size; d++) to[d * kPack] = v_row[d];
-      to[size * kPack] = Sum::kOne;
     }
   }
 
@@ -116,11 +117,12 @@ struct Lanewise : Sum {
     }
   }
 
-  // Adds `count` keys from `from` on to the results.
+  // Adds `count` keys from `from` on to the results, of which the last is the sum of the weights.
   template <int G>
   static void accumulate(Rows<Lanewise, G>& s, const void* all_values, int64_t from, int64_t count, int64_t width) {
-    const auto* values = static_cast<const Packed*>(all_values) + from / kPack * width;
-    for (int64_t d = 0; d < width; d += kUnroll) {
+    const int64_t n = width - 1;
+    const auto* values = static_cast<const Packed*>(all_values) + from / kPack * n;
+    for (int64_t d = 0; d < n; d += kUnroll) {
       Floats c[kUnroll][G];
 #pragma GCC unroll 8
       for (int64_t i = 0; i < kUnroll; i++)
@@ -129,7 +131,7 @@ struct Lanewise : Sum {
       for (int64_t k = 0; k < count / kPack; k++) {
 #pragma GCC unroll 8
         for (int64_t i = 0; i < kUnroll; i++) {
-          const Vector value = Sum::broadcast(values[k * width + d + i]);
+          const Vector value = Sum::broadcast(values[k * n + d + i]);
 #pragma GCC unroll 4
           for (int g = 0; g < G; g++) c[i][g] = Sum::multiply_add(c[i][g], s.weight[weight_at<G>(k, g)], value);
         }
@@ -139,6 +141,11 @@ struct Lanewise : Sum {
 #pragma GCC unroll 4
         for (int g = 0; g < G; g++) s.result[result_at(d + i, g, width)] = c[i][g];
     }
+    Floats sum[G];
+    for (int g = 0; g < G; g++) sum[g] = s.result[result_at(n, g, width)];
+    for (int64_t k = 0; k < count / kPack; k++)
+      for (int g = 0; g < G; g++) sum[g] = Sum::multiply_add(sum[g], s.weight[weight_at<G>(k, g)], Sum::ones());
+    for (int g = 0; g < G; g++) s.result[result_at(n, g, width)] = sum[g];
   }
 };
 

@@ -24,16 +24,16 @@ template <typename Unit, int G>
 struct Rows {
   Floats* score;                  // kBlock keys
   typename Unit::Vector* weight;  // e^(score - maximum), kPack keys in a lane
-  Floats* result;                 // width(size) channels; after the last of the head, the sum of the weights
+  Floats* result;                 // width(size) channels; one of them is the sum of the weights
   typename Unit::Vector* query;
   Floats maximum[G];
 };
 
 // Unit has:
 //  Type, Vector, kPack, kGroups; kBlock keys, kPad to a multiple of which their number is padded
-//  width(size), more than size; query_vectors(size) per group
+//  width(size), sum_channel(size), query_vectors(size) per group
 //  score_at<G>(key, group), weight_at<G>(key / kPack, group), result_at(channel, group, width)
-//  keys_bytes, values_bytes, pack (with a channel of ones after the last); load_query<G>; pack_weights, exp2
+//  keys_bytes, values_bytes, pack; load_query<G>; pack_weights, exp2
 //  scores<G> and accumulate<G>, the two products; begin() and end() of a job
 template <typename Unit>
 struct Flash {
@@ -92,7 +92,7 @@ struct Flash {
     for (int g = 0; g < G; g++) {
       const Floats* result = s.result + Unit::result_at(0, g, width);
       alignas(sizeof(Floats)) float factor[kLanes];
-      *reinterpret_cast<Floats*>(factor) = 1.0f / result[size];
+      *reinterpret_cast<Floats*>(factor) = 1.0f / result[Unit::sum_channel(size)];
       for (int64_t i = 0; i < kLanes && g * kLanes + i < rows; i++)
         for_lanes(size, [&](int64_t d, int64_t lanes) {
           const Floats values = load_column(result + d, i);

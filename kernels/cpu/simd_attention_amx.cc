@@ -21,6 +21,7 @@ struct TileUnit {
 
   static int64_t chunks(int64_t size) { return ceil_div(size, 32); }
   static int64_t width(int64_t size) { return rounded_up(size + 1, 16); }
+  static int64_t sum_channel(int64_t size) { return size; }
   static int64_t query_vectors(int64_t size) { return chunks(size) * kTileVectors; }
   template <int G>
   static constexpr int64_t score_at(int64_t key, int g) {

@@ -16,7 +16,7 @@ void layer_norm(Out, In, const float* gain, const float* bias, float eps, int64_
 void channel_sums(double* sum, double* square, In x, const float* pivot, int64_t rows, int64_t channels);
 void normalize(Out, In x, const float* middle, const float* scale, const float* shift, int64_t rows, int64_t channels, Act);
 extern const AttentionKernels kAttentionF32;
-extern const TileKernels kTiles;  // defined with AMX
+extern const TileKernels kTiles;               // defined with AMX
 extern const AttentionKernels kAttentionBf16;  // defined where bf16 is computed
 
 }  // namespace cudream::CUDREAM_ISA

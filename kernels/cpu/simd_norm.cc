@@ -55,9 +55,10 @@ void normalize(Out out, In x, const float* middle, const float* scale, const flo
   with_type(out.type, [&](auto to) {
     with_type(x.type, [&](auto from) {
       if (a == Act::silu) {
-        normalize_as(to, from, out, x, middle, scale, shift, rows, channels, [](Floats v) { return activate(v, Act::silu); });
+        normalize_as(to, from, out, x, middle, scale, shift, rows, channels,
+                     [&](Floats v) { return activate(to, v, Act::silu); });
       } else {
-        normalize_as(to, from, out, x, middle, scale, shift, rows, channels, [&](Floats v) { return activate(v, a); });
+        normalize_as(to, from, out, x, middle, scale, shift, rows, channels, [&](Floats v) { return activate(to, v, a); });
       }
     });
   });

@@ -31,8 +31,8 @@ template <typename Body>
     with_type(x.type, [&](auto from) {
       auto* o = elements(to, out);
       const auto* p = elements(from, x);
-      for_lanes(n,
-                [&](int64_t i, int64_t lanes) { store<decltype(to)>(o + i, body(load<decltype(from)>(p + i, lanes)), lanes); });
+      for_lanes(
+          n, [&](int64_t i, int64_t lanes) { store<decltype(to)>(o + i, body(to, load<decltype(from)>(p + i, lanes)), lanes); });
     });
   });
 }
@@ -47,7 +47,7 @@ template <typename Body>
         const auto* q = elements(second, b);
         for_lanes(n, [&](int64_t i, int64_t lanes) {
           const Floats x = load<decltype(first)>(p + i, lanes), y = load<decltype(second)>(q + i, lanes);
-          store<decltype(to)>(o + i, body(x, y, i, lanes), lanes);
+          store<decltype(to)>(o + i, body(to, x, y, i, lanes), lanes);
         });
       });
     });
@@ -68,27 +68,28 @@ void convert(Out out, In x, int64_t n) {
 void act(Out out, In x, int64_t n, Act a) {
   switch (a) {
     case Act::none: return convert(out, x, n);
-    case Act::silu: return map1(out, x, n, [](Floats v) { return activate(v, Act::silu); });
-    case Act::gelu: return map1(out, x, n, [](Floats v) { return activate(v, Act::gelu); });
-    case Act::quick_gelu: return map1(out, x, n, [](Floats v) { return activate(v, Act::quick_gelu); });
+    case Act::silu: return map1(out, x, n, [](auto to, Floats v) { return activate(to, v, Act::silu); });
+    case Act::gelu: return map1(out, x, n, [](auto to, Floats v) { return activate(to, v, Act::gelu); });
+    case Act::quick_gelu: return map1(out, x, n, [](auto to, Floats v) { return activate(to, v, Act::quick_gelu); });
   }
 }
 
 void multiply(Out out, In a, In b, int64_t n) {
-  map2(out, a, b, n, [](Floats x, Floats y, int64_t, int64_t) { return x * y; });
+  map2(out, a, b, n, [](auto, Floats x, Floats y, int64_t, int64_t) { return x * y; });
 }
 
 void geglu(Out out, In value, In gate, int64_t n) {
-  map2(out, value, gate, n, [](Floats x, Floats y, int64_t, int64_t) { return x * gelu(y); });
+  map2(out, value, gate, n, [](auto to, Floats x, Floats y, int64_t, int64_t) { return x * activate(to, y, Act::gelu); });
 }
 
 void finish(Out out, In y, const Finish& f, int64_t n) {
   const float* gate = f.gate;
   if (f.residual.at == nullptr && gate == nullptr) return convert(out, y, n);
-  if (gate == nullptr) return map2(out, y, f.residual, n, [](Floats v, Floats r, int64_t, int64_t) { return v + r; });
+  if (gate == nullptr) return map2(out, y, f.residual, n, [](auto, Floats v, Floats r, int64_t, int64_t) { return v + r; });
   if (f.residual.at == nullptr)
-    return map2(out, y, {gate, DType::f32}, n, [](Floats v, Floats g, int64_t, int64_t) { return v * g; });
-  map2(out, y, f.residual, n, [&](Floats v, Floats r, int64_t i, int64_t lanes) { return v * load<F32>(gate + i, lanes) + r; });
+    return map2(out, y, {gate, DType::f32}, n, [](auto, Floats v, Floats g, int64_t, int64_t) { return v * g; });
+  map2(out, y, f.residual, n,
+       [&](auto, Floats v, Floats r, int64_t i, int64_t lanes) { return v * load<F32>(gate + i, lanes) + r; });
 }
 
 void lerp(float* out, const float* a, const float* b, const float* weight, int64_t n) {

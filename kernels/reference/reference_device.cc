@@ -13,14 +13,22 @@
 namespace cudream {
 namespace {
 
+// Copied out, never cast: stored weights may lie on any address.
+template <typename T>
+T element_of(const View& v, int64_t element) {
+  T value;
+  std::memcpy(&value, v.as<std::byte>() + element * static_cast<int64_t>(sizeof(T)), sizeof(T));
+  return value;
+}
+
 float load(const View& v, int64_t element) {
   switch (v.dtype) {
-    case DType::f32: return v.as<float>()[element];
-    case DType::f16: return static_cast<float>(v.as<f16>()[element]);
-    case DType::bf16: return static_cast<float>(v.as<bf16>()[element]);
+    case DType::f32: return element_of<float>(v, element);
+    case DType::f16: return static_cast<float>(element_of<f16>(v, element));
+    case DType::bf16: return static_cast<float>(element_of<bf16>(v, element));
     case DType::f8e4m3: return f8e4m3_to_float(v.as<uint8_t>()[element]);
     case DType::f8e5m2: return f8e5m2_to_float(v.as<uint8_t>()[element]);
-    case DType::i32: return static_cast<float>(v.as<int32_t>()[element]);
+    case DType::i32: return static_cast<float>(element_of<int32_t>(v, element));
     case DType::u8: return static_cast<float>(v.as<uint8_t>()[element]);
   }
   return 0;

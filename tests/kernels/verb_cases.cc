@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <random>
 
 #include "core/half.h"
@@ -31,7 +32,7 @@ Shape with_pictures(int64_t pictures, const Shape& one) {
   Shape all;
   all.rank = one.rank + 1;
   all.n[0] = pictures;
-  for (int i = 0; i < one.rank; i++) all.n[static_cast<size_t>(i + 1)] = one[i];
+  for (int i = 0; i < one.rank; i++) all.n[static_cast<size_t>(i) + 1] = one[i];
   return all;
 }
 
@@ -54,6 +55,7 @@ View VerbStage::filled(const Shape& shape, DType type, const std::vector<float>&
     device_.upload(view, std::as_bytes(std::span(values)));
   } else {
     std::vector<uint16_t> narrow;
+    narrow.reserve(values.size());
     for (const float v : values) narrow.push_back(type == DType::f16 ? f16(v).bits : bf16(v).bits);
     device_.upload(view, std::as_bytes(std::span(narrow)));
   }
@@ -65,6 +67,9 @@ View VerbStage::input(const Shape& one, DType type, float mean) {
   std::vector<float> values;
   for (int64_t p = 0; p < pictures_; p++)
     for (int64_t i = 0; i < one.size(); i++) values.push_back(value_at(seed, (first_ + p) * one.size() + i, mean, 1));
+  if (poisoned_ && seed == 1)
+    for (int64_t p = 1; p <= pictures_; p++)
+      values[static_cast<size_t>(p * one.size() - 1)] = std::numeric_limits<float>::quiet_NaN();
   return filled(with_pictures(pictures_, one), type, values);
 }
 
@@ -87,7 +92,8 @@ View VerbStage::output(const Shape& one, DType type) {
 
 const Weight* VerbStage::weight(Use use, const Shape& shape) {
   const uint32_t seed = next_seed_++;
-  const float deviation = 1 / std::sqrt(static_cast<float>(shape.size() / shape[0]));
+  const int64_t fan_in = shape.size() / shape[0];
+  const float deviation = 1 / std::sqrt(static_cast<float>(fan_in));
   std::vector<float> values;
   for (int64_t i = 0; i < shape.size(); i++) values.push_back(value_at(seed, i, 0, deviation));
   weights_.push_back(device_.prepack(use, DType::f32, shape, std::as_bytes(std::span(values))));
@@ -287,6 +293,7 @@ VerbCase multiply(int64_t rows, int64_t channels) {
 VerbCase combine(int64_t elements, int terms) {
   const auto prepare = [=](VerbStage& s) -> VerbRun {
     std::vector<Term> sum;
+    sum.reserve(static_cast<size_t>(terms));
     for (int i = 0; i < terms; i++) sum.push_back({0.75f - static_cast<float>(i), s.input({elements}, DType::f32)});
     const View y = sum.front().x;
     return {[=, &s] { s.device().combine(y, sum); }, y};
@@ -354,7 +361,11 @@ const std::vector<VerbCase>& small_verb_cases() {
       linear(77, 128, 384, {.bias = false}),
       linear(1, 320, 1280, {.act = Act::silu}),
       linear(300, 40, 33, {.residual = true}),
+      linear(15, 64, 40),
+      linear(16, 64, 16),
+      linear(31, 320, 96, {.residual = true, .in_place = true}),
       linear(17, 1280, 1000),
+      linear(600, 1344, 70, {.add = true}),
       linear(64, 96, 96, {.residual = true, .in_place = true}),
       linear(9, 33, 65, {.add = true, .gate = true, .residual = true, .act = Act::gelu}),
       linear(9, 64, 64, {.bias = false, .add = true, .add_shared = true, .act = Act::quick_gelu}),
@@ -372,6 +383,11 @@ const std::vector<VerbCase>& small_verb_cases() {
       conv(8, 8, 640, 192, {}, {.add = true, .add_shared = true, .residual = true, .in_place = true}),
       conv(16, 16, 96, 96, {}, {.gate = true, .residual = true, .act = Act::silu}),
       conv(12, 10, 20, 3, {}, {.bias = false}),
+      conv(20, 15, 32, 40),
+      conv(5, 17, 64, 32),
+      conv(9, 8, 768, 48, {}, {.residual = true, .in_place = true}),
+      conv(100, 100, 1024, 3, {}, {.residual = true}),
+      conv(4, 6, 64, 64, {.up_height = 8, .up_width = 11}),
       conv(16, 16, 64, 64, {.stride = 2}),
       conv(15, 13, 32, 32, {.stride = 2}),
       conv(16, 16, 32, 64, {.stride = 2, .before = 0, .after = 1}),

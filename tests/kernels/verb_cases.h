@@ -21,6 +21,8 @@ class VerbStage {
   VerbStage(const VerbStage&) = delete;
   VerbStage& operator=(const VerbStage&) = delete;
 
+  // From now on the last element of every picture's first input is a NaN.
+  void poison() { poisoned_ = true; }
   Device& device() const { return device_; }
   int64_t pictures() const { return pictures_; }
   DType compute() const { return device_.info().compute; }
@@ -46,6 +48,7 @@ class VerbStage {
   Device& device_;
   int64_t pictures_, first_;
   uint32_t next_seed_ = 1;
+  bool poisoned_ = false;
   std::vector<Block> blocks_;
   std::deque<Weight> weights_;
 };

@@ -2,8 +2,7 @@
 #include <algorithm>
 
 #include "core/error.h"
-#include "kernels/cpu/packed_weight.h"
-#include "kernels/cpu/products.h"
+#include "kernels/cpu/block_products.h"
 
 namespace cudream {
 namespace {
@@ -34,7 +33,7 @@ BlockShape typical_block(const PackedWeight& w, int64_t out, DType type) {
 
 }  // namespace
 
-Weight Products::pack(Use use, DType stored, const Shape& shape, std::span<const std::byte> raw) {
+Weight BlockProducts::pack(Use use, DType stored, const Shape& shape, std::span<const std::byte> raw) {
   auto packed = std::make_shared<PackedWeight>();
   packed->in = shape[1];
   packed->kernel = use == Use::conv && shape[2] > 1 ? shape[2] : 0;
