@@ -20,6 +20,7 @@ void Arena::rehearse() {
   layout_ = nullptr;
   slab_ = nullptr;
   next_ = clock_ = 0;
+  fake_bytes_ = 0;
   lives_.clear();
 }
 
@@ -37,7 +38,8 @@ size_t Arena::take(int64_t bytes) {
     invariant(next_ < layout_->blocks.size() && layout_->blocks[next_].bytes == bytes,
               "arena {} strays from its rehearsal at block {}: {} bytes", name_, next_, bytes);
   } else {
-    lives_.push_back({.bytes = bytes, .born = clock_++, .dead = 0});
+    lives_.push_back({.bytes = bytes, .fake = fake_bytes_, .born = clock_++, .dead = 0});
+    fake_bytes_ += bytes;
   }
   alive_++;
   return next_++;
@@ -45,8 +47,12 @@ size_t Arena::take(int64_t bytes) {
 
 void* Arena::address(size_t block) const {
   if (layout_ != nullptr) return slab_ + layout_->blocks[block].offset;
-  // Not null, aligned, never read.
-  return reinterpret_cast<void*>(static_cast<uintptr_t>((block + 1) * kBlockAlign));  // NOLINT(performance-no-int-to-ptr)
+  return reinterpret_cast<void*>(fake_ + static_cast<uintptr_t>(lives_[block].fake));  // NOLINT(performance-no-int-to-ptr)
+}
+
+bool Arena::rehearsed(const void* at) const {
+  const auto address = reinterpret_cast<uintptr_t>(at);
+  return address >= fake_ && address < fake_ + static_cast<uintptr_t>(fake_bytes_);
 }
 
 void Arena::give(size_t block) noexcept {

@@ -30,24 +30,28 @@ struct ArenaLayout {
 
 class Arena {
  public:
-  explicit Arena(std::string name) : name_(std::move(name)) {}
+  // In a rehearsal the addresses of its blocks begin at `fake` and never overlap. They are never read.
+  Arena(std::string name, uintptr_t fake) : name_(std::move(name)), fake_(fake) {}
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
 
-  void rehearse();                                // from now on blocks have no memory; lives are recorded
+  void rehearse();                                     // from now on blocks have no memory; lives are recorded
   ArenaLayout plan() const;                            // of what the rehearsal saw
   void follow(const ArenaLayout* layout, void* slab);  // from now on the i-th take gets the i-th block of the slab
-  size_t take(int64_t bytes);                     // the number of the block; Error(internal) if it strays
-  void* address(size_t block) const;              // a fake, never to be read, in a rehearsal
+  size_t take(int64_t bytes);                          // the number of the block; Error(internal) if it strays
+  void* address(size_t block) const;
+  bool rehearsed(const void* at) const;  // whether the rehearsal gave out this address
   void give(size_t block) noexcept;
   bool empty() const { return alive_ == 0; }
 
  private:
   struct Life {
-    int64_t bytes = 0;
-    size_t born = 0, dead = 0;  // in takes and gives; dead 0: still alive
+    int64_t bytes = 0, fake = 0;  // fake: its place in a slab that reuses nothing
+    size_t born = 0, dead = 0;    // in takes and gives; dead 0: still alive
   };
   std::string name_;
+  uintptr_t fake_;
+  int64_t fake_bytes_ = 0;
   const ArenaLayout* layout_ = nullptr;  // null: rehearsing
   std::byte* slab_ = nullptr;
   size_t next_ = 0, alive_ = 0, clock_ = 0;

@@ -86,7 +86,7 @@ struct Term {
 // What verbs a device offers beyond the required ones; Ops composes those it lacks.
 enum class Fused : uint8_t { geglu };
 
-// A recorded body that can be run again: a CUDA graph, or the body itself.
+// A recorded body that can be run again: a CUDA graph.
 struct Replay {
   virtual ~Replay() = default;
   virtual void run() = 0;
@@ -111,7 +111,12 @@ class Device {
   virtual void download(std::span<std::byte> to, View from) = 0;      // dense; waits for the work queued before
   // Packs one stored weight, raw bytes of any float type in row-major order, into this device's own layout and type.
   virtual Weight prepack(Use, DType stored, const Shape&, std::span<const std::byte> raw) = 0;
-  virtual std::unique_ptr<Replay> record(const std::function<void()>& body) = 0;
+  // Runs `body` and returns how to run it again, with the addresses it has now; null: this device keeps no recordings. The body
+  // calls verbs and nothing else.
+  virtual std::unique_ptr<Replay> record(const std::function<void()>& body) {
+    body();
+    return nullptr;
+  }
 
   // Required verbs.
   // out [N,...,O] = x [N,...,I] through w [O,I]

@@ -9,6 +9,8 @@
 namespace cudream {
 namespace {
 
+constexpr size_t kMaxRecordings = 16;  // the latest used are kept
+
 // Sets a pointer for the life of a scope, whichever way the scope ends.
 template <typename T>
 class Assign {
@@ -64,27 +66,71 @@ void Ops::run(const Plan& plan, const std::function<void()>& job) {
   job();
 }
 
-void Ops::stage(const std::string& key, View out, const std::function<Tensor()>& body) {
-  invariant(arena_ == &session_, "stage {} inside another stage", key);
-  if (rehearsal_ != nullptr) {
-    Stage& stage = rehearsal_->stages[key];
-    if (stage.runs++ > 0) return;
-    stage_.rehearse();
-    const Assign<Arena> inside(arena_, &stage_);
-    const Assign<Counts> counting(counts_, &stage.counts);
-    copy(out, body().view());
-    stage.layout = stage_.plan();
-    return;
+void Ops::rehearse_stage(const std::string& key, std::span<const View> inputs, View out, const std::function<Tensor()>& body) {
+  Stage& stage = rehearsal_->stages[key];
+  if (stage.runs++ > 0) return;
+  stage_.rehearse();
+  places_.assign(inputs.begin(), inputs.end());
+  places_.push_back(out);
+  const Assign<Arena> inside(arena_, &stage_);
+  const Assign<Counts> counting(counts_, &stage.counts);
+  const Assign<bool> moving(moves_bytes_, &stage.moves_bytes);
+  copy(out, body().view());
+  stage.layout = stage_.plan();
+}
+
+Ops::Recorded& Ops::recorded(const std::string& key, std::span<const View> inputs, View out) {
+  std::vector<const void*> places{stage_slab_.at, out.data};
+  for (const View& v : inputs) places.push_back(v.data);
+  const auto found = std::ranges::find_if(recordings_, [&](const Recorded& r) { return r.key == key && r.places == places; });
+  if (found != recordings_.end()) {
+    std::rotate(found, found + 1, recordings_.end());
+  } else {
+    if (recordings_.size() == kMaxRecordings) recordings_.erase(recordings_.begin());
+    recordings_.push_back({.key = key, .places = std::move(places), .runs = 0, .replay = nullptr});
   }
+  return recordings_.back();
+}
+
+void Ops::stage(const std::string& key, std::span<const View> inputs, View out, const std::function<Tensor()>& body) {
+  invariant(arena_ == &session_, "stage {} inside another stage", key);
+  if (rehearsal_ != nullptr) return rehearse_stage(key, inputs, out, body);
   invariant(following_ != nullptr, "stage {} outside a run", key);
   const auto found = following_->stages.find(key);
   invariant(found != following_->stages.end(), "stage {} was not rehearsed", key);
-  stage_.follow(&found->second.layout, stage_slab_.at);
-  const Assign<Arena> inside(arena_, &stage_);
-  copy(out, body().view());
+  const auto run = [&] {
+    stage_.follow(&found->second.layout, stage_slab_.at);
+    const Assign<Arena> inside(arena_, &stage_);
+    copy(out, body().view());
+  };
+  if (found->second.moves_bytes || tap_) return run();
+  // The first run is eager: what a device or a library sets up on first use does not belong into a recording.
+  Recorded& r = recorded(key, inputs, out);
+  if (r.replay != nullptr) {
+    replays_++;
+    r.replay->run();
+  } else if (r.runs++ == 0) {
+    run();
+  } else {
+    r.replay = device_.record(run);
+  }
+}
+
+// In the rehearsal of a stage: what it reads is its own or an input, or a replay would read what lay there the first time.
+void Ops::reads(std::initializer_list<const View*> views) const {
+  if (rehearsal_ == nullptr || arena_ != &stage_) return;
+  const auto within = [](const View& v, const View& input) {
+    const auto *at = v.as<std::byte>(), *from = input.as<std::byte>();
+    return at >= from && at < from + input.bytes();
+  };
+  for (const View* v : views)
+    invariant(
+        !*v || stage_.rehearsed(v->data) || std::ranges::any_of(places_, [&](const View& input) { return within(*v, input); }),
+        "a stage reads {} {}, which is none of its inputs", name_of(v->dtype), v->shape.str());
 }
 
 void Ops::count(const char* verb, double flops, std::initializer_list<const View*> views, const Weight* w) {
+  reads(views);
   if (counts_ == nullptr) return;
   Count& c = (*counts_)[verb];
   c.calls++;
@@ -95,6 +141,7 @@ void Ops::count(const char* verb, double flops, std::initializer_list<const View
 }
 
 void Ops::check_epilogue(const Epilogue& e, const View& out) const {
+  reads({&e.add, &e.gate, &e.residual});
   for (const View* v : {&e.add, &e.gate})
     if (*v)
       need(v->shape.rank == 2 && v->shape.back() == out.shape.back() && (v->shape[0] == 1 || v->shape[0] == out.shape[0]),
@@ -110,6 +157,7 @@ Tensor Ops::make(DType type, const Shape& shape) {
 Tensor Ops::upload(DType type, const Shape& shape, std::span<const std::byte> bytes) {
   Tensor t = make(type, shape);
   invariant(static_cast<int64_t>(bytes.size()) == t.view().bytes(), "upload of {} bytes as {}", bytes.size(), shape.str());
+  if (moves_bytes_ != nullptr) *moves_bytes_ = true;
   if (!rehearsing()) device_.upload(t, bytes);
   return t;
 }
@@ -117,6 +165,7 @@ Tensor Ops::upload(DType type, const Shape& shape, std::span<const std::byte> by
 std::vector<float> Ops::download(View x) {
   invariant(x.dtype == DType::f32, "download of {}", name_of(x.dtype));
   std::vector<float> values(static_cast<size_t>(x.shape.size()));
+  if (moves_bytes_ != nullptr) *moves_bytes_ = true;
   if (!rehearsing()) device_.download(std::as_writable_bytes(std::span(values)), x);
   return values;
 }
@@ -162,6 +211,7 @@ Tensor Ops::attention(View q, View k, View v, const AttentionArgs& args) {
   need(q.shape[2] % args.heads == 0 && (!args.causal || q.shape[1] <= k.shape[1]), "attention", q, k.shape);
   Tensor out = make(q.dtype, q.shape);
   const double scores = static_cast<double>(q.shape[0] * q.shape[1]) * static_cast<double>(k.shape[1] * q.shape[2]);
+  reads({&args.key_lengths});
   count("attention", 4 * scores, {&q, &k, &v, &out.view()});
   if (!rehearsing()) device_.attention(out, q, k, v, args);
   return out;
@@ -203,6 +253,7 @@ Tensor Ops::combine(std::span<const Term> terms) {
   const Shape& shape = terms.front().x.shape;
   for (const Term& t : terms) need(t.x.shape == shape && t.x.dtype == DType::f32 && t.x.dense(), "combine", t.x, shape);
   Tensor out = make(DType::f32, shape);
+  for (const Term& t : terms) reads({&t.x});
   count("combine", 0, {&out.view()});
   if (!rehearsing()) device_.combine(out, terms);
   return out;

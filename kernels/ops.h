@@ -41,7 +41,8 @@ class Ops {
   struct Stage {
     ArenaLayout layout;
     int64_t runs = 0;
-    Counts counts;  // of one run
+    Counts counts;             // of one run
+    bool moves_bytes = false;  // to or from the host
   };
   struct Plan {
     ArenaLayout session;
@@ -58,8 +59,13 @@ class Ops {
   bool rehearsing() const { return rehearsal_ != nullptr; }
 
   // The body's blocks come from the stage arena; its result is copied into `out`, a session tensor. Stages do not nest.
-  // Equal keys mean equal blocks. In a rehearsal the body of a key runs once.
-  void stage(const std::string& key, View out, const std::function<Tensor()>& body);
+  // Equal keys mean equal blocks. `inputs` are all the session tensors that the body reads; a rehearsal, in which the body of
+  // a key runs once, checks that. Where the device keeps recordings, the second run of a stage at the same addresses is
+  // recorded and later ones replay it, unless the body moves bytes to or from the host.
+  void stage(const std::string& key, std::span<const View> inputs, View out, const std::function<Tensor()>& body);
+  // Recordings end with the weights they read: to be called before those change their addresses.
+  void forget_recordings() { recordings_.clear(); }
+  int64_t replays() const { return replays_; }  // so far
 
   // Networks name their inner results here, so that tests can compare them block by block. Does nothing unless set.
   using Tap = std::function<void(const std::string& name, View x)>;
@@ -95,21 +101,35 @@ class Ops {
   Tensor sinusoid(View t, int64_t channels, float max_period, bool flip, float shift);
 
  private:
+  // A stage at certain addresses, as often as it ran, and how to run it again.
+  struct Recorded {
+    std::string key;
+    std::vector<const void*> places;  // the stage's slab, its output, its inputs
+    int64_t runs = 0;
+    std::unique_ptr<Replay> replay;
+  };
   struct Slab {
     void* at = nullptr;
     int64_t bytes = 0;
   };
   void fit(Slab& slab, int64_t bytes);
+  void rehearse_stage(const std::string& key, std::span<const View> inputs, View out, const std::function<Tensor()>& body);
+  Recorded& recorded(const std::string& key, std::span<const View> inputs, View out);
+  void reads(std::initializer_list<const View*> views) const;
   void count(const char* verb, double flops, std::initializer_list<const View*> views, const Weight* w = nullptr);
   void check_epilogue(const Epilogue& e, const View& out) const;
 
   Device& device_;
   Tap tap_;
-  Arena session_{"session"}, stage_{"stage"};
-  Arena* arena_ = &session_;         // where make() takes from
-  Plan* rehearsal_ = nullptr;        // the plan being made; then no verb is called
-  Counts* counts_ = nullptr;         // where calls are counted
-  const Plan* following_ = nullptr;  // the plan of the run in progress
+  Arena session_{"session", uintptr_t{1} << 45}, stage_{"stage", uintptr_t{1} << 46};
+  Arena* arena_ = &session_;          // where make() takes from
+  Plan* rehearsal_ = nullptr;         // the plan being made; then no verb is called
+  Counts* counts_ = nullptr;          // where calls are counted
+  std::vector<View> places_;          // of the session, that the stage which is rehearsed may touch
+  bool* moves_bytes_ = nullptr;       // set by uploads and downloads in the stage that is rehearsed
+  const Plan* following_ = nullptr;   // the plan of the run in progress
+  std::vector<Recorded> recordings_;  // the latest used last
+  int64_t replays_ = 0;
   Slab session_slab_, stage_slab_;
 };
 

@@ -7,22 +7,27 @@
 
 namespace cudream {
 
-ResBlock::ResBlock(const Weights& w, int64_t in, int64_t out, int64_t temb, int groups, float eps)
+ResBlock::ResBlock(const Weights& w, int64_t in, int64_t out, int64_t temb, int groups, float eps, int64_t first_time)
     : norm1_(norm(w / "norm1", in, eps)),
       norm2_(norm(w / "norm2", out, eps)),
       conv1_(conv(w / "conv1", in, out, 3)),
       conv2_(conv(w / "conv2", out, out, 3)),
-      groups_(groups) {
+      groups_(groups),
+      first_time_(first_time) {
   if (temb > 0) time_ = linear(w / "time_emb_proj", temb, out);
   if (in != out) shortcut_ = linear(w / "conv_shortcut", in, out);
 }
 
-Tensor ResBlock::operator()(Ops& o, View x, View temb) const {
+void ResBlock::embed(Ops& o, View temb, View times) const {
+  const Tensor mine = o.linear(temb, *time_);
+  o.copy(times.slice(1, first_time_, first_time_ + mine.shape()[1]), mine);
+}
+
+Tensor ResBlock::operator()(Ops& o, View x, View times) const {
   const NormArgs silu{.groups = groups_, .act = Act::silu};
-  Tensor t = time_ ? o.linear(temb, *time_) : Tensor();
+  const View time = time_ ? times.slice(1, first_time_, first_time_ + time_->w->shape[0]) : View();
   Tensor h = o.group_norm(x, norm1_, silu);
-  h = o.conv2d(h, conv1_, {.e = {.add = t.view()}});
-  t.reset();
+  h = o.conv2d(h, conv1_, {.e = {.add = time}});
   h = o.group_norm(h, norm2_, silu);
   if (!shortcut_) return o.conv2d(h, conv2_, {.e = {.residual = x}});
   Tensor skip = o.linear(x, *shortcut_);
@@ -73,6 +78,12 @@ SpatialTransformer::SpatialTransformer(const Weights& w, int64_t channels, int64
       groups_(groups),
       first_text_(first_text) {
   for (int i = 0; i < depth; i++) blocks_.emplace_back(w / "transformer_blocks" / i, channels, context, heads);
+}
+
+std::vector<View> PromptState::views() const {
+  std::vector<View> all{key_lengths};
+  for (const Tensor& t : text) all.push_back(t);
+  return all;
 }
 
 void SpatialTransformer::read(Ops& o, View context, PromptState& prompt) const {

@@ -14,16 +14,20 @@ namespace cudream {
 // appendix B, Ho et al. 2020). The timestep embedding is added per channel between them.
 class ResBlock {
  public:
-  // temb: width of the timestep embedding; 0: the block has none (autoencoder).
-  ResBlock(const Weights& w, int64_t in, int64_t out, int64_t temb, int groups, float eps);
-  // x [N,H,W,in], temb [N,temb] or [1,temb], after SiLU  ->  [N,H,W,out]
-  Tensor operator()(Ops& o, View x, View temb) const;
+  // temb: width of the timestep embedding; 0: the block has none (autoencoder). first_time: where the channels of this block
+  // begin in what all blocks of a network add.
+  ResBlock(const Weights& w, int64_t in, int64_t out, int64_t temb, int groups, float eps, int64_t first_time = 0);
+  // What is added per channel: temb [S,temb], after SiLU  ->  times [S,first_time...first_time+out]
+  void embed(Ops& o, View temb, View times) const;
+  // x [N,H,W,in], times [N or 1,...] from embed(), or empty  ->  [N,H,W,out]
+  Tensor operator()(Ops& o, View x, View times) const;
 
  private:
   Norm norm1_, norm2_;
   Conv conv1_, conv2_;
   std::optional<Linear> time_, shortcut_;  // the shortcut is a 1x1 convolution: a product over pixels
   int groups_;
+  int64_t first_time_;
 };
 
 // One layer of a spatial transformer: self-attention, cross-attention to the text, GEGLU feed-forward, each with a
@@ -47,6 +51,7 @@ class TransformerBlock {
 struct PromptState {
   std::vector<Tensor> text;  // each [N,T,2*width], in the order the blocks were constructed
   Tensor key_lengths;        // i32 [N]: how many of the T tokens a row has
+  std::vector<View> views() const;
 };
 
 // GroupNorm, a projection in, transformer blocks over the pixels as tokens, a projection out, a residual.

@@ -21,7 +21,6 @@ UNet::UNet(const Weights& w, const UNetSpec& spec)
       time2_(linear(w / "time_embedding" / "linear_2", temb_width(spec), temb_width(spec))),
       norm_out_(norm(w / "conv_norm_out", spec.channels.front(), spec.eps)),
       conv_out_(conv(w / "conv_out", spec.channels.front(), spec.out_channels, 3)) {
-  const int64_t temb = temb_width(spec);
   const int levels = static_cast<int>(spec.channels.size());
   const auto at = [](const auto& values, int level) { return values[static_cast<size_t>(level)]; };
   // The channels of every skip connection, in the order they are pushed.
@@ -31,7 +30,7 @@ UNet::UNet(const Weights& w, const UNetSpec& spec)
     Level& level = down_.emplace_back();
     const Weights place = w / "down_blocks" / i;
     for (int j = 0; j < spec.layers; j++) {
-      level.resnets.emplace_back(place / "resnets" / j, width, at(spec.channels, i), temb, spec.groups, spec.eps);
+      level.resnets.push_back(resnet(place / "resnets" / j, width, at(spec.channels, i)));
       width = at(spec.channels, i);
       if (const int depth = at(spec.transformer_depth, i); depth > 0)
         level.attentions.push_back(transformer(place / "attentions" / j, i, depth));
@@ -43,8 +42,7 @@ UNet::UNet(const Weights& w, const UNetSpec& spec)
     }
   }
 
-  for (int j = 0; j < 2; j++)
-    mid_.resnets.emplace_back(w / "mid_block" / "resnets" / j, width, width, temb, spec.groups, spec.eps);
+  for (int j = 0; j < 2; j++) mid_.resnets.push_back(resnet(w / "mid_block" / "resnets" / j, width, width));
   mid_.attentions.push_back(transformer(w / "mid_block" / "attentions" / 0, levels - 1, spec.mid_depth));
 
   for (int i = 0; i < levels; i++) {
@@ -52,8 +50,7 @@ UNet::UNet(const Weights& w, const UNetSpec& spec)
     const int mirror = levels - 1 - i;  // the down level of the same size
     const Weights place = w / "up_blocks" / i;
     for (int j = 0; j <= spec.layers; j++) {
-      level.resnets.emplace_back(place / "resnets" / j, width + skips.back(), at(spec.channels, mirror), temb, spec.groups,
-                                 spec.eps);
+      level.resnets.push_back(resnet(place / "resnets" / j, width + skips.back(), at(spec.channels, mirror)));
       skips.pop_back();
       width = at(spec.channels, mirror);
       if (const int depth = at(spec.transformer_depth, mirror); depth > 0)
@@ -61,6 +58,11 @@ UNet::UNet(const Weights& w, const UNetSpec& spec)
     }
     if (i + 1 < levels) level.resample = conv(place / "upsamplers" / 0 / "conv", width, width, 3);
   }
+}
+
+ResBlock UNet::resnet(const Weights& w, int64_t in, int64_t out) {
+  const int64_t first = std::exchange(times_, times_ + out);
+  return ResBlock(w, in, out, temb_width(spec_), spec_.groups, spec_.eps, first);
 }
 
 SpatialTransformer UNet::transformer(const Weights& w, int level, int depth) {
@@ -81,37 +83,42 @@ PromptState UNet::read(Ops& o, View context, std::span<const int32_t> key_length
   return prompt;
 }
 
-Tensor UNet::embed(Ops& o, View timestep) const {
-  const Tensor wave = o.sinusoid(timestep, spec_.channels.front(), 10000.f, spec_.flip_sin_to_cos, spec_.freq_shift);
+Tensor UNet::embed(Ops& o, View timesteps) const {
+  const Tensor wave = o.sinusoid(timesteps, spec_.channels.front(), 10000.f, spec_.flip_sin_to_cos, spec_.freq_shift);
   Tensor h = o.cast(wave, o.compute());
   h = o.linear(h, time1_, {.act = Act::silu});
   h = o.linear(h, time2_);
   o.tap(h, "time_embedding");
-  return o.act(h, Act::silu);  // every residual block begins with it
+  h = o.act(h, Act::silu);  // every residual block begins with it
+  Tensor times = o.make(o.compute(), {timesteps.shape[0], times_});
+  const auto embed_level = [&](const Level& level) {
+    for (const ResBlock& r : level.resnets) r.embed(o, h, times);
+  };
+  for (const Level& level : down_) embed_level(level);
+  embed_level(mid_);
+  for (const Level& level : up_) embed_level(level);
+  return times;
 }
 
-Tensor UNet::Level::step(Ops& o, size_t j, View x, View temb, const PromptState& prompt) const {
-  Tensor h = resnets[j](o, x, temb);
+Tensor UNet::Level::step(Ops& o, size_t j, View x, View times, const PromptState& prompt) const {
+  Tensor h = resnets[j](o, x, times);
   return attentions.empty() ? std::move(h) : attentions[j](o, h, prompt);
 }
 
-Tensor UNet::predict(Ops& o, View x, View timestep, const PromptState& prompt) const {
-  const Tensor temb = embed(o, timestep);
-
+Tensor UNet::predict(Ops& o, View x, View times, const PromptState& prompt) const {
   // Down: what every step makes is kept for the way up, and the last of it goes on.
   std::vector<Tensor> skips;
-  Tensor h = o.cast(x, o.compute());
-  skips.push_back(o.conv2d(h, conv_in_));
+  skips.push_back(o.conv2d(x, conv_in_));
   o.tap(skips.back(), "conv_in");
   for (size_t i = 0; i < down_.size(); i++) {
     const Level& level = down_[i];
-    for (size_t j = 0; j < level.resnets.size(); j++) skips.push_back(level.step(o, j, skips.back(), temb, prompt));
+    for (size_t j = 0; j < level.resnets.size(); j++) skips.push_back(level.step(o, j, skips.back(), times, prompt));
     if (level.resample) skips.push_back(o.conv2d(skips.back(), *level.resample, {.stride = 2}));
     o.tap(skips.back(), "down_blocks.{}", i);
   }
 
-  h = mid_.step(o, 0, skips.back(), temb, prompt);
-  h = mid_.resnets[1](o, h, temb);
+  Tensor h = mid_.step(o, 0, skips.back(), times, prompt);
+  h = mid_.resnets[1](o, h, times);
   o.tap(h, "mid_block");
 
   for (size_t i = 0; i < up_.size(); i++) {
@@ -119,7 +126,7 @@ Tensor UNet::predict(Ops& o, View x, View timestep, const PromptState& prompt) c
     for (size_t j = 0; j < level.resnets.size(); j++) {
       h = o.concat(h, skips.back());
       skips.pop_back();
-      h = level.step(o, j, h, temb, prompt);
+      h = level.step(o, j, h, times, prompt);
     }
     if (level.resample) {  // up to the size of the next skip, which need not be twice this one
       const Shape& next = skips.back().shape();
@@ -129,8 +136,7 @@ Tensor UNet::predict(Ops& o, View x, View timestep, const PromptState& prompt) c
   }
 
   h = o.group_norm(h, norm_out_, {.groups = spec_.groups, .act = Act::silu});
-  h = o.conv2d(h, conv_out_);
-  return o.cast(h, DType::f32);
+  return o.conv2d(h, conv_out_);
 }
 
 }  // namespace cudream

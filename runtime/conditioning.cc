@@ -30,7 +30,9 @@ std::vector<float> encode_branch(Ops& o, const ClipTextEncoder& encoder, std::sp
   const int64_t count = static_cast<int64_t>(chunks.size()), positions = Tokenizer::kPositions, width = encoder.spec().width;
   const Tensor id = o.upload(DType::i32, {count, positions}, std::span<const int32_t>(ids));
   const Tensor hidden = o.make(DType::f32, {count, positions, width});
-  o.stage(fmt::format("text {} chunks, skip {}", count, clip_skip), hidden, [&] { return encoder(o, id, clip_skip - 1, true); });
+  const View input = id;
+  o.stage(fmt::format("text {} chunks, skip {}", count, clip_skip), {&input, 1}, hidden,
+          [&] { return encoder(o, id, clip_skip - 1, true); });
   std::vector<float> values = o.download(hidden);
   const auto size = static_cast<size_t>(positions * width);
   for (size_t i = 0; i < chunks.size(); i++)

@@ -13,6 +13,7 @@ Engine::Engine(std::unique_ptr<Device> device) : device_(std::move(device)), ops
 
 // Constructs the networks, which note the weights they need.
 void Engine::build(const ModelSpec& spec) {
+  ops_.forget_recordings();
   text_encoder_.reset();
   unet_.reset();
   autoencoder_.reset();

@@ -2,6 +2,7 @@
 #include "runtime/painting.h"
 
 #include <cmath>
+#include <set>
 
 #include "core/error.h"
 #include "runtime/picture/convert.h"
@@ -30,6 +31,23 @@ std::vector<float> to_nhwc(std::span<const float> x, const Shape& nhwc) {
       for (int64_t c = 0; c < channels; c++)
         y[static_cast<size_t>((n * pixels + p) * channels + c)] = x[static_cast<size_t>((n * channels + c) * pixels + p)];
   return y;
+}
+
+// The timesteps at which a sampler calls the network, in rising order: it runs once over latents that nobody computes.
+std::vector<float> asked_timesteps(Device& device, const ScheduleConfig& config, const Schedule& schedule) {
+  const Shape any{1, 1, 1, 1};
+  std::set<float> asked;
+  Ops ops(device);
+  const SamplerContext context{.ops = ops,
+                               .denoise =
+                                   [&](View, const Level& level) {
+                                     asked.insert(static_cast<float>(level.t));
+                                     return ops.make(DType::f32, any);
+                                   },
+                               .noise = [&] { return ops.make(DType::f32, any); },
+                               .on_step = {}};
+  ops.rehearse([&] { sample(context, config, schedule, ops.make(DType::f32, any)); });
+  return {asked.begin(), asked.end()};
 }
 
 Shape nchw(const Shape& nhwc) {
@@ -64,6 +82,7 @@ Painting::Painting(Ops& o, const Networks& nets, const Tokenizer& tokenizer, con
     image_ = to_floats(picture, Layout::hwc, Range::minus_one_one);
     schedule_ = tail(std::move(schedule_), job.strength);
   }
+  timesteps_ = asked_timesteps(o.device(), config_, schedule_);
   if (checks.draws == nullptr) draws_ = std::make_unique<SeededDraws>(job.rng, job.seed, batch);
 }
 
@@ -117,7 +136,8 @@ void Painting::trace_text(const TextStates& states) const {
     std::vector<int32_t> ids;
     for (const Chunk& c : prompts_.branches[b]) ids.insert(ids.end(), c.ids.begin(), c.ids.end());
     const uint64_t count = prompts_.branches[b].size(), positions = Tokenizer::kPositions;
-    checks_.trace->add(negative ? "ids.tokenizer.negative" : "ids.tokenizer.prompt", {count, positions}, std::span<const int32_t>(ids));
+    checks_.trace->add(negative ? "ids.tokenizer.negative" : "ids.tokenizer.prompt", {count, positions},
+                       std::span<const int32_t>(ids));
     std::vector<float> repeated;
     for (int i = 0; i < batch_; i++) repeated.insert(repeated.end(), states.branch(b).begin(), states.branch(b).end());
     checks_.trace->add(negative ? "negative_prompt_embeds" : "prompt_embeds",
@@ -132,7 +152,9 @@ Tensor Painting::encode_image() {
   const Tensor image = ops_.upload(DType::f32, picture, std::span<const float>(image_));
   const int64_t channels = latent_[3];
   const Tensor moments = ops_.make(DType::f32, {1, latent_[1], latent_[2], 2 * channels});
-  ops_.stage(fmt::format("encode {}", picture.str()), moments, [&] { return nets_.autoencoder.encode(ops_, image); });
+  const View input = image;
+  ops_.stage(fmt::format("encode {}", picture.str()), {&input, 1}, moments,
+             [&] { return nets_.autoencoder.encode(ops_, image); });
 
   // A sample of the posterior for each picture of the batch: mean + deviation * noise, then the latents' own scale.
   const std::vector<float> m = ops_.download(moments), noise = draw();
@@ -160,7 +182,7 @@ Tensor Painting::start() {
 }
 
 Tensor Painting::denoise(const TextStates& states, Tensor x) {
-  Predictor predictor(ops_, nets_.unet, states, batch_, guidance_, nets_.spec.noise.prediction);
+  Predictor predictor(ops_, nets_.unet, states, latent_, guidance_, nets_.spec.noise.prediction, timesteps_);
   bool first = true;
   predictor.set_observer([&](View outputs) {
     if (std::exchange(first, false)) trace("unet_out.first", outputs);
@@ -202,7 +224,8 @@ void Painting::decode(View latent) {
   pixels_.clear();
   for (int i = 0; i < batch_; i++) {  // one after the other: the decoder's memory is the largest of a run
     const Tensor scaled = ops_.combine({{1 / nets_.spec.vae->scaling_factor, latent.slice(0, i, i + 1)}});
-    ops_.stage(fmt::format("decode {}", one.str()), picture, [&] { return nets_.autoencoder.decode(ops_, scaled); });
+    const View input = scaled;
+    ops_.stage(fmt::format("decode {}", one.str()), {&input, 1}, picture, [&] { return nets_.autoencoder.decode(ops_, scaled); });
     const std::vector<float> values = ops_.download(picture);
     pixels_.insert(pixels_.end(), values.begin(), values.end());
   }

@@ -81,6 +81,7 @@ class Painting {
   Shape latent_;                  // [batch,h,w,C]
   std::vector<float> image_;      // [H,W,3] in [-1,1]; empty: text to image
   std::unique_ptr<Draws> draws_;  // of the real run, unless the checks bring their own
+  std::vector<float> timesteps_;  // at which the network is called
   int calls_ = 0;                 // of the network
   std::vector<float> pixels_;
 };

@@ -1,7 +1,10 @@
 // One call of the UNet for all branches, then the guided sum and the clean estimate in one combination.
 #include "runtime/predictor.h"
 
+#include <algorithm>
 #include <cmath>
+
+#include "core/error.h"
 
 namespace cudream {
 namespace {
@@ -17,36 +20,53 @@ double deviation(std::span<const float> values) {
 
 }  // namespace
 
-Predictor::Predictor(Ops& o, const UNet& unet, const TextStates& states, int batch, Guidance guidance, Prediction prediction)
-    : ops_(o), unet_(unet), batch_(batch), tokens_(states.tokens), guidance_(guidance), prediction_(prediction) {
+Predictor::Predictor(Ops& o, const UNet& unet, const TextStates& states, const Shape& latent, Guidance guidance,
+                     Prediction prediction, std::span<const float> timesteps)
+    : ops_(o),
+      unet_(unet),
+      batch_(latent[0]),
+      tokens_(states.tokens),
+      timesteps_(timesteps),
+      guidance_(guidance),
+      prediction_(prediction) {
   // Every picture of the batch reads the same prompts: rows are negative for all, then positive for all.
   std::vector<float> values;
   std::vector<int32_t> lengths;
   const auto row = static_cast<std::ptrdiff_t>(states.tokens * states.width);
   for (size_t b = 0; b < guidance.branches(); b++)
-    for (int i = 0; i < batch; i++) {
+    for (int64_t i = 0; i < batch_; i++) {
       const auto from = states.values.begin() + static_cast<std::ptrdiff_t>(b) * row;
       values.insert(values.end(), from, from + row);
       lengths.push_back(states.key_lengths[b]);
     }
-  const Shape shape{static_cast<int64_t>(lengths.size()), states.tokens, states.width};
-  const Tensor exact = o.upload(DType::f32, shape, std::span<const float>(values));
+  const auto rows = static_cast<int64_t>(lengths.size());
+  inputs_ = o.make(o.compute(), latent.with(0, rows));
+  outputs_ = o.make(DType::f32, inputs_.shape().with(3, unet.spec().out_channels));
+  {
+    const Tensor t = o.upload(DType::f32, {static_cast<int64_t>(timesteps.size())}, timesteps);
+    all_times_ = unet.embed(o, t);
+    times_ = o.make(o.compute(), all_times_.shape().with(0, 1));
+  }
+  const Tensor exact = o.upload(DType::f32, {rows, states.tokens, states.width}, std::span<const float>(values));
   const Tensor context = o.cast(exact, o.compute());
   prompt_ = unet.read(o, context, lengths);
 }
 
 Tensor Predictor::operator()(View x, const Level& level) const {
+  const auto at = std::ranges::lower_bound(timesteps_, static_cast<float>(level.t));
+  invariant(at != timesteps_.end() && *at == static_cast<float>(level.t), "timestep {} was not foreseen", level.t);
+  const auto which = at - timesteps_.begin();
+  ops_.copy(times_, all_times_.slice(0, which, which + 1));
   const auto branches = static_cast<int64_t>(guidance_.branches());
-  const float t = static_cast<float>(level.t);
-  const Tensor timestep = ops_.upload(DType::f32, {1}, std::span(&t, 1));
-  const Tensor inputs = ops_.make(DType::f32, x.shape.with(0, branches * batch_));
   {
     const Tensor scaled = ops_.combine({{static_cast<float>(level.input_scale()), x}});
-    for (int64_t b = 0; b < branches; b++) ops_.copy(inputs.slice(0, b * batch_, (b + 1) * batch_), scaled);
+    for (int64_t b = 0; b < branches; b++) ops_.copy(inputs_.slice(0, b * batch_, (b + 1) * batch_), scaled);
   }
-  const Tensor outputs = ops_.make(DType::f32, inputs.shape().with(3, unet_.spec().out_channels));
-  ops_.stage(fmt::format("unet {} {} tokens", inputs.shape().str(), tokens_), outputs,
-             [&] { return unet_.predict(ops_, inputs, timestep, prompt_); });
+  std::vector<View> reads = prompt_.views();
+  reads.insert(reads.end(), {inputs_, times_});
+  ops_.stage(fmt::format("unet {} {} tokens", inputs_.shape().str(), tokens_), reads, outputs_,
+             [&] { return unet_.predict(ops_, inputs_, times_, prompt_); });
+  const View outputs = outputs_;
   if (observer_ && !ops_.rehearsing()) observer_(outputs);
 
   const auto [cx, co] = predicted_clean(level, prediction_);

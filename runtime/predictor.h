@@ -19,8 +19,10 @@ struct Guidance {
 
 class Predictor {
  public:
-  // Reads the prompt once. `states` has one row a branch, negative first; a batch of pictures shares them.
-  Predictor(Ops&, const UNet&, const TextStates& states, int batch, Guidance, Prediction);
+  // Reads the prompt and embeds the timesteps, once. `states` has one row a branch, negative first; the pictures of `latent`
+  // [batch,h,w,C] share them. `timesteps`, in rising order, are those of all levels to come.
+  Predictor(Ops&, const UNet&, const TextStates& states, const Shape& latent, Guidance, Prediction,
+            std::span<const float> timesteps);
 
   // x f32 [batch,h,w,C] at `level` -> the clean estimate, f32, of the same shape.
   Tensor operator()(View x, const Level& level) const;
@@ -34,6 +36,10 @@ class Predictor {
   const UNet& unet_;
   PromptState prompt_;
   int64_t batch_, tokens_;
+  std::span<const float> timesteps_;
+  Tensor all_times_;  // a row a timestep
+  // What the recorded step reads and writes, at one address for all steps. Inputs and times are in the compute type.
+  Tensor inputs_, times_, outputs_;
   Guidance guidance_;
   Prediction prediction_;
   std::function<void(View)> observer_;

@@ -62,7 +62,6 @@ class CpuDevice final : public Device {
   void download(std::span<std::byte> to, View from) override { std::memcpy(to.data(), from.data, to.size()); }
 
   Weight prepack(Use use, DType stored, const Shape& shape, std::span<const std::byte> raw) override;
-  std::unique_ptr<Replay> record(const std::function<void()>& body) override;
 
   void linear(View out, View x, const Linear& l, const Epilogue& e) override { products_->linear(out, x, l, e); }
   void conv2d(View out, View x, const Conv& c, const ConvArgs& args) override { products_->conv2d(out, x, c, args); }
@@ -112,15 +111,6 @@ Weight CpuDevice::prepack(Use use, DType stored, const Shape& shape, std::span<c
     kernels_.convert(out_of(w.data), {raw.data(), stored}, shape.size());
   }
   return w;
-}
-
-std::unique_ptr<Replay> CpuDevice::record(const std::function<void()>& body) {
-  struct Again final : Replay {
-    explicit Again(std::function<void()> b) : body(std::move(b)) {}
-    void run() override { body(); }
-    std::function<void()> body;
-  };
-  return std::make_unique<Again>(body);
 }
 
 void CpuDevice::attention(View out, View q, View k, View v, const AttentionArgs& args) {

@@ -194,7 +194,9 @@ std::unique_ptr<Replay> Gpu::record(const std::function<void()>& body) {
   use();
   Capture capture(*this);
   body();
-  return std::make_unique<Recording>(*this, capture.end());
+  auto recording = std::make_unique<Recording>(*this, capture.end());
+  recording->run();
+  return recording;
 }
 
 }  // namespace cudream

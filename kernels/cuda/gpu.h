@@ -40,7 +40,7 @@ class Gpu {
     start(launch, &params, sizeof(Params));
   }
 
-  // The launches of `body` as a CUDA graph; they run when it is replayed, not now. The recording ends on every path.
+  // The launches of `body` as a CUDA graph, replayed once. The recording ends on every path.
   std::unique_ptr<Replay> record(const std::function<void()>& body);
 
  private:

@@ -109,16 +109,6 @@ class ReferenceDevice final : public Device {
     return w;
   }
 
-  std::unique_ptr<Replay> record(const std::function<void()>& body) override {
-    struct Again final : Replay {
-      std::function<void()> body;
-      void run() override { body(); }
-    };
-    auto again = std::make_unique<Again>();
-    again->body = body;
-    return again;
-  }
-
   void linear(View out, View x, const Linear& l, const Epilogue& e) override {
     const int64_t in = l.w->shape[1], outs = l.w->shape[0];
     for (int64_t i = 0; i < out.shape.size(); i++) {

@@ -124,8 +124,7 @@ TEST_F(CudaDevice, ReplaysWhatItRecorded) {
   const View x = make({1, 2, 3}), y = make({0, 0, 0});
   const std::array<Term, 2> twice{Term{2, x}, Term{1, y}};
   const auto recorded = device_->record([&] { device_->combine(y, twice); });
-  EXPECT_THAT(read(y), testing::ElementsAre(0, 0, 0));
-  recorded->run();
+  EXPECT_THAT(read(y), testing::ElementsAre(2, 4, 6));
   recorded->run();
   EXPECT_THAT(read(y), testing::ElementsAre(4, 8, 12));
   const std::array<float, 3> ones{1, 1, 1};

@@ -14,7 +14,7 @@ namespace cudream {
 namespace {
 
 TEST(Arena, ReusesWhatIsGivenBack) {
-  Arena arena("test");
+  Arena arena("test", 256);
   arena.rehearse();
   for (int i = 0; i < 10; i++) {
     const size_t a = arena.take(1000), b = arena.take(500);
@@ -34,7 +34,7 @@ TEST(Arena, BlocksAliveAtOnceNeverOverlap) {
     struct Life {
       size_t block, born, dead;
     };
-    Arena arena("test");
+    Arena arena("test", 256);
     arena.rehearse();
     std::vector<size_t> alive;
     std::vector<Life> lives;
@@ -67,7 +67,7 @@ TEST(Arena, BlocksAliveAtOnceNeverOverlap) {
 }
 
 TEST(Arena, ARunThatStraysIsStopped) {
-  Arena arena("test");
+  Arena arena("test", 256);
   arena.rehearse();
   arena.give(arena.take(1000));
   const ArenaLayout layout = arena.plan();
@@ -87,7 +87,7 @@ TEST(Ops, ArenasAreEmptyAfterAnError) {
   bool fail_now = false;
   const auto job = [&] {
     const Tensor out = o.make(DType::f32, {1, 4});
-    o.stage("stage", out, [&] {
+    o.stage("stage", {}, out, [&] {
       Tensor a = o.make(DType::f32, {1, 4});
       if (fail_now) throw fail(Code::device, "planted");
       return a;
@@ -99,6 +99,24 @@ TEST(Ops, ArenasAreEmptyAfterAnError) {
   fail_now = false;
   o.run(plan, job);  // begins from empty arenas, or follow() would throw
   o.run(plan, job);
+}
+
+// What a recorded stage reads must be an input: a replay would find it where it lay the first time.
+TEST(Ops, AStageReadsNothingButItsInputs) {
+  const auto device = open_reference();
+  Ops o(*device);
+  bool named = false;
+  const auto job = [&] {
+    const Tensor x = o.make(DType::f32, {2, 4}), hidden = o.make(DType::f32, {2, 4}), out = o.make(DType::f32, {1, 4});
+    const std::vector<View> inputs = named ? std::vector<View>{x, hidden} : std::vector<View>{x};
+    o.stage("stage", inputs, out, [&] {
+      const Tensor sum = o.combine({{1, x}, {1, hidden}});
+      return o.cast(sum.slice(0, 1, 2), DType::f32);
+    });
+  };
+  EXPECT_THROW(o.rehearse(job), Error);
+  named = true;
+  o.rehearse(job);
 }
 
 TEST(Ops, RehearsalCountsAndPlansWithoutCallingTheDevice) {

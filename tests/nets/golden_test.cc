@@ -88,7 +88,8 @@ TEST_P(NetworkTest, UNet) {
   compare(file, "at.", kNetwork, [&] {
     const Tensor context = input(file, "context"), sample = input(file, "sample"), timestep = input(file, "timestep");
     const PromptState prompt = unet.read(ops_, context, lengths);
-    const Tensor out = unet.predict(ops_, sample, timestep, prompt);
+    const Tensor times = unet.embed(ops_, timestep);
+    const Tensor out = unet.predict(ops_, sample, times, prompt);
     expect_equal(out, file, "out", kNetwork);
   });
 }
@@ -123,14 +124,17 @@ TEST(FullSize, Sd15) {
   for (const WeightRequest& r : store.requests()) parameters += r.weight.shape.size();
   EXPECT_EQ(parameters, 859520964);
 
-  const auto device = open_device({.name = "reference"});
+  const auto device = open_device({.name = "cpu", .precision = DType::f32});
   Ops o(*device);
   const Ops::Plan plan = o.rehearse([&] {
     const Tensor x = o.make(DType::f32, {2, 64, 64, 4}), t = o.make(DType::f32, {1}), context = o.make(DType::f32, {2, 77, 768});
+    const Tensor times = unet.embed(o, t);
     const std::vector<int32_t> lengths{77, 77};
     const PromptState prompt = unet.read(o, context, lengths);
     const Tensor out = o.make(DType::f32, {2, 64, 64, 4});
-    o.stage("unet", out, [&] { return unet.predict(o, x, t, prompt); });
+    std::vector<View> reads = prompt.views();
+    reads.insert(reads.end(), {x, times});
+    o.stage("unet", reads, out, [&] { return unet.predict(o, x, times, prompt); });
   });
   const Ops::Stage& stage = plan.stages.at("unet");
   EXPECT_LE(static_cast<double>(stage.layout.bytes), 1.02 * static_cast<double>(stage.layout.lower_bound));
@@ -138,8 +142,14 @@ TEST(FullSize, Sd15) {
   EXPECT_EQ(stage.counts.at("conv2d").calls, 52);
   // The reference counts 1606.6 GFLOP for two branches, text keys and values included.
   double flops = 0;
-  for (const auto& [verb, count] : stage.counts) flops += count.flops;
+  int64_t calls = 0;
+  for (const auto& [verb, count] : stage.counts) {
+    flops += count.flops;
+    calls += count.calls;
+  }
   EXPECT_NEAR(flops / 1e9, 1606.6, 10);
+  // 335 verbs of the network, two copies for each of its 12 concatenations, and the result's.
+  EXPECT_EQ(calls, 335 + 24 + 1);
 }
 
 }  // namespace
