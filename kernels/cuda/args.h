@@ -57,7 +57,7 @@ struct AttentionParams {
   void* out;               // [N,length,heads*size], dense
   const int* key_lengths;  // [N] or null: all keys count
   int length, keys, heads, size;
-  float scale;
+  float log2_scale;  // positive: scale log2(e), as exponentials are powers of two
   bool causal;
 };
 

@@ -55,12 +55,11 @@ __device__ void attention(const AttentionParams& p) {
   outputs += warp * kRowsPerWarp * width;
   weights += warp * kRowsPerWarp * kKeys;
 
-  // Exponentials are powers of two, so log2(e) is folded into the scale. Rows beyond the last repeat it and are not stored.
-  const float scale = p.scale * 1.44269504088896341f;
+  // Rows beyond the last repeat it and are not stored.
   for (int r = 0; r < kRowsPerWarp; r++) {
     const T* row = q + min(first + r, p.length - 1) * p.q.token;
     for (int c = lane; c < width; c += kWarp) {
-      queries[r * width + c] = c < p.size ? to_float(row[c]) * scale : 0.f;
+      queries[r * width + c] = c < p.size ? to_float(row[c]) * p.log2_scale : 0.f;
       outputs[r * width + c] = 0;
     }
   }

@@ -1,4 +1,4 @@
-// The choices, and the table of entries. Tile sizes are those of tile.cuh, attention.cu, norm.cu and pointwise.cu.
+// The choices, and the table of entries. Tile sizes are those of tile.cuh, the attention files, norm.cu and pointwise.cu.
 #include "kernels/cuda/choose.h"
 
 #include <fmt/format.h>
@@ -19,6 +19,17 @@ constexpr int64_t kOutsPerRowBlock = 4;
 constexpr int64_t kQueries = 16, kKeys = 32, kKeyRow = 36;
 constexpr unsigned kAttentionThreads = 128, kGroupThreads = 256, kRowThreads = 128, kElementThreads = 256;
 constexpr int64_t kRowsPerBlock = 4;
+
+// Attention on tensor cores. Where blocks of 128 queries would be too few for a card, those of 64 come first.
+struct FlashKernel {
+  std::string_view name;
+  int64_t size, queries;
+  unsigned threads, shared;
+  int64_t longest = std::numeric_limits<int64_t>::max();  // the most queries it is for
+};
+constexpr FlashKernel kFlashKernels[] = {{"flash40", 40, 128, 128, 512 * 40},    {"flash64", 64, 128, 128, 512 * 64},
+                                         {"flash80", 80, 128, 128, 512 * 80},    {"flash160_small", 160, 64, 128, 384 * 160, 256},
+                                         {"flash160", 160, 128, 128, 512 * 160}, {"flash512", 512, 64, 256, 94976}};
 
 std::string entry(std::string_view kernel, DType type) {
   return fmt::format("{}_{}", kernel, name_of(type));
@@ -43,6 +54,9 @@ std::vector<Kernel> make_table() {
   add_typed<ConvParams>(table, {"conv_tile", "conv_narrow"});
   add_typed<AttentionParams>(table, {"attention"});
   for (Kernel& kernel : std::span(table).last(3)) kernel.dynamic_shared = kSharedLimit;
+  for (const FlashKernel& k : kFlashKernels)
+    for (const DType type : {DType::f16, DType::bf16})
+      table.push_back({.name = entry(k.name, type), .parameter_bytes = sizeof(AttentionParams), .dynamic_shared = k.shared});
   add_typed<NormParams>(table, {"group_norm", "layer_norm"});
   table.push_back({.name = "act", .parameter_bytes = sizeof(ActParams)});
   table.push_back({.name = "multiply", .parameter_bytes = sizeof(MultiplyParams)});
@@ -78,12 +92,19 @@ Launch choose_conv(DType type, int64_t pixels, int64_t outs, int64_t pictures) {
           kTileThreads};
 }
 
-Launch choose_attention(DType type, int64_t length, int64_t heads, int64_t size, int64_t pictures) {
-  const int64_t width = (size + 3) / 4 * 4;  // vector loads
+Launch choose_attention(const AttentionLayer& l, int64_t pictures) {
+  const Dim heads{1, blocks(l.heads, 1), blocks(pictures, 1)};
+  if (l.type != DType::f32 && l.vectors && !l.causal)
+    for (const FlashKernel& k : kFlashKernels)
+      if (k.size == l.size && l.length <= k.longest)
+        return {entry(k.name, l.type), {blocks(l.length, k.queries), heads.y, heads.z}, k.threads, k.shared};
+
+  const int64_t width = (l.size + 3) / 4 * 4;  // vector loads
   const int64_t shared = 4 * (2 * kQueries * width + kKeys * kKeyRow + kQueries * kKeys);
-  if (shared > kSharedLimit) throw fail(Code::unsupported, "attention with heads of {} elements: 740 are the most on CUDA", size);
-  return {entry("attention", type),
-          {blocks(length, kQueries), blocks(heads, 1), blocks(pictures, 1)},
+  if (shared > kSharedLimit)
+    throw fail(Code::unsupported, "attention with heads of {} elements: 740 are the most on CUDA", l.size);
+  return {entry("attention", l.type),
+          {blocks(l.length, kQueries), heads.y, heads.z},
           kAttentionThreads,
           static_cast<unsigned>(shared)};
 }

@@ -37,8 +37,17 @@ inline constexpr unsigned kSharedLimit = 99 * 1024;
 Launch choose_linear(DType type, int64_t rows, int64_t outs, int64_t pictures);
 Launch choose_geglu(DType type, int64_t rows, int64_t outs, int64_t pictures);  // outs: before halving
 Launch choose_conv(DType type, int64_t pixels, int64_t outs, int64_t pictures);
-// Throws Error(unsupported) for a head that needs more than kSharedLimit: beyond 740 elements.
-Launch choose_attention(DType type, int64_t length, int64_t heads, int64_t size, int64_t pictures);
+
+// One picture's attention: [length,heads*size] over any number of keys.
+struct AttentionLayer {
+  DType type;
+  int64_t length, heads, size;
+  bool causal = false;
+  bool vectors = false;  // rows of q, k and v begin at multiples of 16 bytes, and those of k and v are equally far apart
+};
+// Tensor cores for f16 and bf16 heads of 40, 64, 80, 160 and 512, not causal; else the plain kernel. Throws Error(unsupported)
+// for a head that needs more than kSharedLimit there: beyond 740 elements.
+Launch choose_attention(const AttentionLayer& layer, int64_t pictures);
 Launch choose_group_norm(DType type, int64_t groups, int64_t pictures);
 Launch choose_layer_norm(DType type, int64_t rows);
 // act, multiply, lerp, copy, combine, gather, sinusoid: one thread per element, whatever the type.

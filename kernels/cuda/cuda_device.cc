@@ -31,6 +31,15 @@ Tokens tokens(const View& v) {
   return {v.data, v.stride[0], v.stride[1]};
 }
 
+// Whether all rows of the last axis begin at multiples of 16 bytes.
+bool row_vectors(const View& v) {
+  const auto aligned = [](uint64_t bytes) { return bytes % 16 == 0; };
+  bool all = aligned(reinterpret_cast<uintptr_t>(v.data));
+  for (size_t axis = 0; axis + 1 < static_cast<size_t>(v.shape.rank); axis++)
+    all &= aligned(static_cast<uint64_t>(v.stride[axis] * size_of(v.dtype)));
+  return all;
+}
+
 int64_t rows_of_one(const View& x) {
   return x.shape.rows() / x.shape[0];
 }
@@ -103,18 +112,20 @@ class CudaDevice final : public Device {
 
   void attention(View out, View q, View k, View v, const AttentionArgs& a) override {
     const int64_t size = q.shape[2] / a.heads;
-    gpu_.launch(choose_attention(q.dtype, q.shape[1], a.heads, size, q.shape[0]),
-                AttentionParams{.q = tokens(q),
-                                .k = tokens(k),
-                                .v = tokens(v),
-                                .out = out.data,
-                                .key_lengths = a.key_lengths.as<const int>(),
-                                .length = kernel_int(q.shape[1]),
-                                .keys = kernel_int(k.shape[1]),
-                                .heads = a.heads,
-                                .size = kernel_int(size),
-                                .scale = a.scale,
-                                .causal = a.causal});
+    const AttentionLayer layer{q.dtype,  q.shape[1],
+                               a.heads,  size,
+                               a.causal, row_vectors(q) && row_vectors(k) && row_vectors(v) && k.stride[1] == v.stride[1]};
+    gpu_.launch(choose_attention(layer, q.shape[0]), AttentionParams{.q = tokens(q),
+                                                                     .k = tokens(k),
+                                                                     .v = tokens(v),
+                                                                     .out = out.data,
+                                                                     .key_lengths = a.key_lengths.as<const int>(),
+                                                                     .length = kernel_int(q.shape[1]),
+                                                                     .keys = kernel_int(k.shape[1]),
+                                                                     .heads = a.heads,
+                                                                     .size = kernel_int(size),
+                                                                     .log2_scale = a.scale * 1.44269504088896341f,
+                                                                     .causal = a.causal});
   }
 
   void group_norm(View out, View x, const Norm& n, const NormArgs& a) override {

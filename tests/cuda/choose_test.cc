@@ -25,7 +25,8 @@ std::vector<Launch> many(DType type, int64_t pictures) {
       all.push_back(choose_linear(type, rows, width, pictures));
       all.push_back(choose_geglu(type, rows, 2 * width, pictures));
       all.push_back(choose_conv(type, rows, width, pictures));
-      all.push_back(choose_attention(type, rows, 8, std::min<int64_t>(width, 512), pictures));
+      for (const bool vectors : {false, true})
+        all.push_back(choose_attention({type, rows, 8, std::min<int64_t>(width, 512), false, vectors}, pictures));
     }
   for (const int64_t groups : {1, 8, 32}) all.push_back(choose_group_norm(type, groups, pictures));
   return all;
@@ -75,15 +76,35 @@ TEST(Choose, PrefersANarrowTileForFewChannels) {
 }
 
 TEST(Choose, GivesAttentionTheSharedMemoryOfItsHead) {
-  EXPECT_EQ(choose_attention(DType::f16, 64, 8, 40, 1).shared, 4u * (2 * 16 * 40 + 32 * 36 + 16 * 32));
-  EXPECT_LE(choose_attention(DType::f16, 64, 1, 740, 1).shared, kSharedLimit);
+  EXPECT_EQ(choose_attention({DType::f16, 64, 8, 40}, 1).shared, 4u * (2 * 16 * 40 + 32 * 36 + 16 * 32));
+  EXPECT_LE(choose_attention({DType::f16, 64, 1, 740}, 1).shared, kSharedLimit);
   try {
-    choose_attention(DType::f16, 64, 1, 741, 1);
+    choose_attention({DType::f16, 64, 1, 741}, 1);
     FAIL() << "chose";
   } catch (const Error& e) {
     EXPECT_EQ(e.code(), Code::unsupported);
     EXPECT_THAT(e.what(), testing::HasSubstr("741 elements"));
   }
+}
+
+TEST(Choose, UsesTensorCoresForTheHeadsOfDiffusionNetworks) {
+  const auto kernel = [](DType type, int64_t length, int64_t size, bool causal, bool vectors) {
+    return choose_attention({type, length, 8, size, causal, vectors}, 1).kernel;
+  };
+  EXPECT_EQ(kernel(DType::f16, 4096, 40, false, true), "flash40_f16");
+  EXPECT_EQ(kernel(DType::bf16, 1024, 80, false, true), "flash80_bf16");
+  EXPECT_EQ(kernel(DType::bf16, 4096, 64, false, true), "flash64_bf16");
+  EXPECT_EQ(kernel(DType::f16, 576, 160, false, true), "flash160_f16");
+  EXPECT_EQ(kernel(DType::f16, 256, 160, false, true), "flash160_small_f16");
+  EXPECT_EQ(kernel(DType::f16, 4096, 512, false, true), "flash512_f16");
+  // Other heads and types, masks, and rows that 16-byte copies cannot take: the plain kernel.
+  EXPECT_EQ(kernel(DType::f16, 64, 12, false, true), "attention_f16");
+  EXPECT_EQ(kernel(DType::f32, 64, 40, false, true), "attention_f32");
+  EXPECT_EQ(kernel(DType::f16, 77, 64, true, true), "attention_f16");
+  EXPECT_EQ(kernel(DType::f16, 64, 40, false, false), "attention_f16");
+  // Blocks of 128 queries; of 64 where those would be few.
+  EXPECT_EQ(choose_attention({DType::f16, 4096, 8, 40, false, true}, 2).grid.x, 32u);
+  EXPECT_EQ(choose_attention({DType::f16, 256, 8, 160, false, true}, 2).grid.x, 4u);
 }
 
 }  // namespace

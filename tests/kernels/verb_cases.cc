@@ -412,7 +412,10 @@ const std::vector<VerbCase>& small_verb_cases() {
       attention(33, 77, {.heads = 3, .size = 80}),
       attention(16, 260, {.heads = 1, .size = 160}),
       attention(40, 130, {.heads = 1, .size = 512}),
+      attention(130, 65, {.heads = 2, .size = 64}),
+      attention(270, 33, {.heads = 1, .size = 160}),
       attention(50, 77, {.heads = 2, .size = 40, .lengths = {77, 1, 20}}),
+      attention(20, 200, {.heads = 1, .size = 512, .lengths = {129, 200, 3}}),
       attention(30, 40, {.heads = 2, .size = 5}),
       attention(49, 129, {.heads = 1, .size = 4}),
       attention(20, 20, {.heads = 1, .size = 96, .causal = true, .lengths = {7, 20, 13}}),
@@ -552,6 +555,8 @@ std::vector<VerbCase> network_verb_cases() {
     add_sd15_unet(all, latent);
     add_vae(all, latent);
   }
+  all.push_back(attention(256, 256, {.heads = 10, .size = 64, .packed = true}));  // of SD 2.1 and SDXL
+  all.push_back(attention(256, 77, {.heads = 10, .size = 64}));
   add_clip(all, 768, 12);
   add_clip(all, 128, 4);
   add_demo_model(all);

@@ -1,0 +1,140 @@
+// The tuned kernels at the widths of real networks, on the virtual GPU: results against the reference device, tensor-core work
+// and shared memory as planned, and a UNet in which every one of them runs.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "kernels/ops.h"
+#include "kernels/reference/reference_device.h"
+#include "kernels/weight.h"
+#include "nets/unet.h"
+#include "tests/cuda/launches.h"
+#include "tests/cuda/open.h"
+#include "tests/kernels/verb_cases.h"
+
+namespace cudream {
+namespace {
+
+constexpr DType kHalves[] = {DType::f16, DType::bf16};
+
+double relative_l2(const std::vector<float>& got, const std::vector<float>& want) {
+  double difference = 0, norm = 0;
+  for (size_t i = 0; i < want.size(); i++) {
+    difference += std::pow(static_cast<double>(got[i]) - want[i], 2);
+    norm += std::pow(static_cast<double>(want[i]), 2);
+  }
+  return got.size() == want.size() ? std::sqrt(difference / norm) : INFINITY;
+}
+
+std::vector<float> run_values(Device& device, const VerbCase& c) {
+  VerbStage stage(device, 1);
+  const VerbRun made = c.prepare(stage);
+  made.run();
+  return values_of(device, made.out);
+}
+
+class Tuned : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (std::getenv("CUDREAM_LIBCUDA") == nullptr || cuda_or_null(DType::f16) == nullptr) GTEST_SKIP() << "needs the virtual GPU";
+  }
+  // The launch of the case's own kernel, behind those that pack weights.
+  nlohmann::json last_launch() { return report_.take().back(); }
+
+  LaunchReport report_;
+};
+
+// A kernel's error beside the distance between two 16-bit roundings of the result: 2^-11 and 2^-8, and a little more.
+double tolerance(DType type) {
+  return type == DType::f16 ? 8e-4 : 6e-3;
+}
+
+TEST_F(Tuned, AttentionAgreesAtRealWidths) {
+  const auto reference = open_reference();
+  std::set<std::string> ran;
+  for (const VerbCase& c : network_verb_cases()) {
+    const bool chosen =
+        c.name.find("attention") == 0 && c.name.find("causal") == std::string::npos && c.flops > 1e6 && c.flops < 2.2e9;
+    if (!chosen) continue;
+    const std::vector<float> want = run_values(*reference, c);
+    for (const DType type : kHalves) {
+      const auto device = cuda_or_null(type);
+      EXPECT_LE(relative_l2(run_values(*device, c), want), tolerance(type)) << c.name << " " << name_of(type);
+      const nlohmann::json launch = last_launch();
+      const std::string kernel = launch["kernel"];
+      if (kernel.starts_with("attention_")) continue;  // heads of the demo model
+      ran.insert(kernel);
+      EXPECT_EQ(launch["shared_wavefronts"], launch["shared_ideal"]) << c.name << ": bank conflicts";
+      // Whole tiles of queries and keys: every product that tensor cores make is one of attention's.
+      if (c.name.find("x77 ") == std::string::npos && launch["grid"][0] > 1) {
+        EXPECT_EQ(launch["mma_flops"], c.flops) << c.name;
+      }
+    }
+  }
+  for (const char* kernel : {"flash40", "flash64", "flash80", "flash160_small", "flash512"})
+    for (const DType type : kHalves) EXPECT_TRUE(ran.contains(fmt::format("{}_{}", kernel, name_of(type)))) << kernel;
+}
+
+// A UNet with the heads of real ones, and everything else small.
+UNetSpec narrow_unet() {
+  return {.context = 64,
+          .channels = {80, 128, 160, 320},
+          .transformer_depth = {1, 1, 1, 1},
+          .heads = {2, 2, 2, 2},
+          .layers = 1,
+          .groups = 16};
+}
+
+std::vector<float> predict(Device& device) {
+  WeightStore store;
+  const UNet unet(store.root() / "unet", narrow_unet());
+  uint32_t state = 1;
+  const auto random = [&](int64_t n, double spread, float center) {
+    std::vector<float> values(static_cast<size_t>(n));
+    for (float& v : values) {
+      state = state * 1664525u + 1013904223u;
+      v = center + static_cast<float>(spread * (state * 0x1p-32 - 0.5));
+    }
+    return values;
+  };
+  for (size_t i = 0; i < store.requests().size(); i++) {
+    const Shape& shape = store.requests()[i].weight.shape;
+    const bool matrix = shape.rank > 1;
+    const double fan_in = matrix ? static_cast<double>(shape.size() / shape[0]) : 1;
+    const std::vector<float> values = random(shape.size(), matrix ? std::sqrt(12 / fan_in) : 0.1, matrix ? 0 : 1);
+    store.fill(i, device, DType::f32, std::as_bytes(std::span(values)));
+  }
+  const std::vector<float> x = random(2 * 8 * 8 * 4, 3, 0), text = random(2 * 77 * 64, 3, 0), t = {500};
+  Ops ops(device);
+  std::vector<float> out;
+  const auto body = [&] {
+    const Tensor states = ops.upload(DType::f32, {2, 77, 64}, std::span<const float>(text));
+    const Tensor context = ops.cast(states, device.info().compute);
+    const std::vector<int32_t> lengths{77, 70};
+    const PromptState prompt = unet.read(ops, context, lengths);
+    const Tensor latents = ops.upload(DType::f32, {2, 8, 8, 4}, std::span<const float>(x));
+    const Tensor time = ops.upload(DType::f32, {1}, std::span<const float>(t));
+    const Tensor y = unet.predict(ops, latents, time, prompt);
+    if (!ops.rehearsing()) out = ops.download(y);
+  };
+  ops.run(ops.rehearse(body), body);
+  return out;
+}
+
+TEST_F(Tuned, EveryKernelRunsInAUNet) {
+  const auto reference = open_reference();
+  const std::vector<float> want = predict(*reference);
+  for (const DType type : kHalves) {
+    const auto device = cuda_or_null(type);
+    EXPECT_LE(relative_l2(predict(*device), want), type == DType::f16 ? 1e-2 : 6e-2) << name_of(type);
+    std::set<std::string> ran;
+    for (const nlohmann::json& launch : report_.take()) ran.insert(launch["kernel"]);
+    for (const char* kernel : {"flash40", "flash64", "flash80", "flash160_small"})
+      EXPECT_TRUE(ran.contains(fmt::format("{}_{}", kernel, name_of(type)))) << kernel << " never ran";
+  }
+}
+
+}  // namespace
+}  // namespace cudream
