@@ -1,129 +1,125 @@
-// cudream batch: a file of prompts, one a line, with one model load.
+// cudream batch: the pictures of a file, kept in a journal, so that the same command goes on where it was stopped.
 #include <fmt/format.h>
 
 #include <memory>
-#include <sstream>
+#include <nlohmann/json.hpp>
 
+#include "cli/batch_items.h"
+#include "cli/batch_report.h"
+#include "cli/batch_run.h"
 #include "cli/commands.h"
-#include "cli/produce.h"
 #include "cli/sheet.h"
 #include "core/error.h"
-#include "core/file.h"
 
 namespace cudream {
 namespace {
 
-constexpr size_t kMaxFile = size_t{64} << 20;
+using State = BatchResult::State;
 
-struct Options {
-  HostOptions host;
-  JobOptions defaults;
-  std::filesystem::path file, output, sheet;
-  bool overwrite = false;
+constexpr uint64_t kMostPictures = 100'000;
+
+struct Options : BatchOptions {
+  JobOptions defaults;  // only for the option table: items are parsed anew over what stands on the command line
+  std::string format;
+  std::filesystem::path sheet;
+  bool expand_only = false, report = false;
 };
 
-struct Line {
-  int number = 0;
-  std::string text;
-};
+BatchFormat format_of(const Options& options) {
+  if (options.format == "csv") return BatchFormat::csv;
+  if (options.format == "jsonl") return BatchFormat::jsonl;
+  if (options.format == "yaml") return BatchFormat::yaml;
+  return options.format == "text" ? BatchFormat::text : batch_format(options.file);
+}
 
-std::vector<Line> read_lines(const std::filesystem::path& path) {
-  std::istringstream in(read_text(path, kMaxFile));
-  std::vector<Line> lines;
-  int number = 0;
-  for (std::string text; std::getline(in, text);) {
-    number++;
-    if (!text.empty() && text.back() == '\r') text.pop_back();
-    const size_t begin = text.find_first_not_of(" \t");
-    if (begin != std::string::npos && text[begin] != '#') lines.push_back({number, text.substr(begin)});
+// What would be made, an item a line.
+int list(const std::vector<BatchItem>& items, bool as_json) {
+  size_t wrong = 0;
+  for (const BatchItem& item : items) {
+    wrong += !item.error.empty();
+    nlohmann::ordered_json j{{"where", item.where}};
+    std::string text = item.where + ":";
+    for (const auto& [name, value] : item.fields) {
+      j[name] = value;
+      if (name != "count") text += fmt::format(" {}={}", name, printable(value));
+    }
+    if (item.nth > 0) {
+      j["nth"] = item.nth;
+      text += fmt::format(" seed+{}", item.nth);
+    }
+    if (!item.error.empty()) {
+      j["error"] = item.error;
+      text += " error: " + printable(item.error);
+    }
+    fmt::print("{}\n", as_json ? j.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace) : text);
   }
-  return lines;
+  log(LogLevel::info, "{} pictures{}", items.size() - wrong, wrong > 0 ? fmt::format(", {} items are wrong", wrong) : "");
+  return wrong == 0 ? 0 : static_cast<int>(Code::partial);
 }
 
-// Where the flags of a line begin: at its first word that starts with "--" and a letter.
-size_t flags_at(const std::string& text) {
-  for (size_t i = text.find("--"); i != std::string::npos; i = text.find("--", i + 1)) {
-    const bool word = i == 0 || text[i - 1] == ' ' || text[i - 1] == '\t';
-    if (word && i + 2 < text.size() && std::isalpha(static_cast<unsigned char>(text[i + 2]))) return i;
-  }
-  return text.size();
+void write_extras(const Options& options, const std::vector<BatchItem>& items, const BatchRun& run) {
+  std::vector<std::filesystem::path> pictures;
+  for (const BatchResult& result : run.results())
+    if (result.state == State::done) pictures.push_back(result.file);
+  if (!options.sheet.empty() && !pictures.empty())
+    write_sheet(options.sheet, pictures, options.overwrite ? Exists::replace : Exists::refuse);
+  if (options.report) write_report(options.output / "report.html", items, run.results());
 }
 
-// Throws Error(usage): a line that does not parse is never painted.
-JobOptions parse_line(const std::string& text, const JobOptions& defaults) {
-  JobOptions line = defaults;
-  const size_t flags = flags_at(text);
-  line.job.prompt = text.substr(0, text.find_last_not_of(" \t", flags == 0 ? 0 : flags - 1) + 1);
-  if (flags == 0) line.job.prompt.clear();
-  CLI::App app;
-  app.set_help_flag();
-  add_job_options(app, line);
-  try {
-    app.parse(text.substr(flags), false);
-  } catch (const CLI::ParseError& e) {
-    throw fail(Code::usage, "{}", e.what());
-  }
-  if (line.job.model != defaults.job.model || line.job.vae != defaults.job.vae)
-    throw fail(Code::usage, "a batch has one model; choose it with -m on the command line");
-  return line;
-}
-
-std::vector<std::filesystem::path> paint_line(Session& session, const Options& options, const Line& line, OutputNames& names,
-                                              Progress& progress) {
-  const JobOptions parsed = parse_line(line.text, options.defaults);
-  Production production{.job = parsed.job, .count = parsed.count, .exists = options.overwrite ? Exists::replace : Exists::refuse};
-  production.job.seed = parsed.seed ? *parsed.seed : random_seed();
-  production.job.model = session.model_name();
-  complete(production.job, session.engine().spec());
-  return produce(session, production, names, progress);
-}
-
-int run(const Options& options) {
+int run(const Options& options, const ItemParser& parser, const std::vector<BatchItem>& items) {
   Progress progress(ProgressSink::of_process(options.host.json, options.host.quiet));
   set_log_sink([&](LogLevel level, std::string_view text) { progress.message(level, text); });
+  if (items.empty()) throw fail(Code::usage, "{} holds no prompt", options.file.string());
+  if (options.expand_only) return list(items, options.host.json);
 
-  const std::vector<Line> lines = read_lines(options.file);
-  if (lines.empty()) throw fail(Code::usage, "{} holds no prompt", options.file.string());
-  OutputNames names(options.output / "", true, options.overwrite ? Exists::replace : Exists::refuse);
-  Session session(options.host, options.defaults.job.model, options.defaults.job.vae, progress);
-
-  size_t failed = 0;
-  std::vector<std::filesystem::path> written;
-  for (const Line& line : lines) {
-    try {
-      const auto made = paint_line(session, options, line, names, progress);
-      written.insert(written.end(), made.begin(), made.end());
-    } catch (const Error& e) {
-      // A full disk, a lost device or Ctrl-C ends the batch: the next line would fare no better.
-      if (e.code() == Code::cancelled || e.code() == Code::device || e.code() == Code::io) throw;
-      failed++;
-      log(LogLevel::error, "{} line {}: {}", options.file.string(), line.number, e.what());
-    }
+  finish_on_terminate();
+  BatchRun batch(options, parser, items, progress);
+  try {
+    batch.run();
+  } catch (const Error&) {
+    log(LogLevel::info, "{}; the same command goes on from here", batch.summary());
+    throw;
   }
-  if (!options.sheet.empty() && !written.empty())
-    write_sheet(options.sheet, written, options.overwrite ? Exists::replace : Exists::refuse);
-  log(LogLevel::info, "{} of {} lines done{}", lines.size() - failed, lines.size(),
-      failed > 0 ? fmt::format(", {} failed", failed) : "");
-  return failed == 0 ? 0 : static_cast<int>(Code::partial);
+  write_extras(options, items, batch);
+  const bool stopped = finish_requested && batch.count(State::left) > 0;
+  log(LogLevel::info, "{}{}", batch.summary(), stopped ? "; the same command goes on from here" : "");
+  if (stopped) return static_cast<int>(Code::cancelled);
+  return batch.count(State::failed) == 0 ? 0 : static_cast<int>(Code::partial);
 }
 
 }  // namespace
 
 Command add_batch(CLI::App& app) {
   auto options = std::make_shared<Options>();
-  app.add_option("file", options->file, "One prompt a line, options after it; lines that begin with # are skipped")->required();
-  app.add_option("-o,--output", options->output, "Folder for the pictures")->required();
+  app.add_option("file", options->file, "Prompts and options, as text, CSV, JSONL or YAML; - reads standard input")->required();
+  app.add_option("-o,--output", options->output, "Folder for the pictures, and for the journal that lets a stopped batch go on");
+  app.add_option("--format", options->format, "Of the file: text, csv, jsonl, yaml; from its suffix when left out")
+      ->check(CLI::IsMember({"text", "csv", "jsonl", "yaml"}));
+  app.add_flag("--expand-only", options->expand_only, "List what would be made, and make nothing");
+  app.add_flag("--retry-failed", options->retry_failed, "Try items again that failed in an earlier run");
+  app.add_flag("--report", options->report, "Also write report.html: every picture with its settings, and what failed");
   app.add_option("--sheet", options->sheet, "Also put all pictures side by side into this file")->type_name("FILE");
   app.add_flag("--overwrite", options->overwrite, "Replace files that exist");
   add_job_options(app, options->defaults);
   add_host_options(app, options->host);
   app.footer(R"(Example of a file:
-  # one prompt a line
+  # one prompt a line, options after it
   a red house at night --seed 4
-  a sailboat, calm sea --steps 30 --negative "clouds, rain"
+  # options alone hold for the lines below
+  --steps 30 --sampler "euler a"
+  a sailboat, calm sea --negative "clouds, rain"
+  # four pictures: a range, and an option given twice
+  a lighthouse --seed 1..2 --guidance 5 --guidance 8
 
-Options on the command line hold for every line that does not say otherwise.)");
-  return [options] { return run(*options); };
+Options on the command line hold for every line that does not say otherwise. A batch that was stopped, killed or ran out of
+disk goes on with the same command: nothing is made twice.)");
+  return [&app, options] {
+    if (options->output.empty() && !options->expand_only) throw fail(Code::usage, "-o FOLDER is required: where the pictures go");
+    ItemParser parser;
+    const std::vector<Record> records = read_records(options->file, format_of(*options));
+    const std::vector<BatchItem> items = batch_items(parser, records, parser.given(app), kMostPictures);
+    return run(*options, parser, items);
+  };
 }
 
 }  // namespace cudream

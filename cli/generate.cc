@@ -64,7 +64,8 @@ int run(Options options) {
   job.model = session.model_name();
   complete(job, session.engine().spec());
   if (!options.job.seed) log(LogLevel::info, "seed: {}", job.seed);
-  produce(session, production, names, progress, checks);
+  produce(
+      session, production, [&](const NameFields& fields) { return names.next(fields); }, progress, checks);
   if (!options.trace.empty()) trace.write(options.trace, production.exists);
   return 0;
 }

@@ -37,8 +37,8 @@ Metadata describe_picture(const Job& job) {
   return {.parameters = write_parameters(p), .job = to_json(job).dump()};
 }
 
-std::vector<std::filesystem::path> produce(Session& session, const Production& production, OutputNames& names, Progress& progress,
-                                           const RunChecks& checks) {
+std::vector<std::filesystem::path> produce(Session& session, const Production& production, const NamePicture& name,
+                                           Progress& progress, const RunChecks& checks) {
   using Clock = std::chrono::steady_clock;
   std::vector<std::filesystem::path> written;
   for (int first = 0; first < production.count; first += production.batch) {
@@ -50,13 +50,13 @@ std::vector<std::filesystem::path> produce(Session& session, const Production& p
     progress.done();
     const double seconds = std::chrono::duration<double>(Clock::now() - begun).count();
     for (const Image& image : images) {
-      const auto path = names.next({.seed = job.seed,
-                                    .steps = job.steps,
-                                    .width = job.width,
-                                    .height = job.height,
-                                    .prompt = job.prompt,
-                                    .model = job.model,
-                                    .sampler = job.sampler});
+      const auto path = name({.seed = job.seed,
+                              .steps = job.steps,
+                              .width = job.width,
+                              .height = job.height,
+                              .prompt = job.prompt,
+                              .model = job.model,
+                              .sampler = job.sampler});
       write_image(path, image, describe_picture(job), production.exists);
       written.push_back(path);
       progress.picture(path, job.seed, seconds / batch);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <vector>
 
 #include "cli/output_name.h"
@@ -16,8 +17,11 @@ struct Production {
   Exists exists = Exists::refuse;
 };
 
+// Where a finished picture goes.
+using NamePicture = std::function<std::filesystem::path(const NameFields&)>;
+
 // Makes `count` pictures, `batch` at a time, and returns where they are. What is written stays, whatever happens next.
-std::vector<std::filesystem::path> produce(Session&, const Production&, OutputNames&, Progress&, const RunChecks& = {});
+std::vector<std::filesystem::path> produce(Session&, const Production&, const NamePicture&, Progress&, const RunChecks& = {});
 
 // The texts that go into the picture: A1111's parameters, and our own Job.
 Metadata describe_picture(const Job&);

@@ -139,8 +139,25 @@ void Progress::picture(const std::filesystem::path& path, uint64_t seed, double 
   message(LogLevel::info, fmt::format("wrote {} (seed {}, {:.2f} s)", path.string(), seed, seconds));
 }
 
-// "12/20  1.52 it/s  5 s left"
+void Progress::tally(const Tally& tally) {
+  if (sink_.style == ProgressStyle::json)
+    return emit(json_line({{"event", "batch"},
+                           {"done", tally.done},
+                           {"failed", tally.failed},
+                           {"left", tally.left},
+                           {"pictures_per_minute", milliseconds(tally.per_minute)},
+                           {"seconds_left", milliseconds(tally.seconds_left())}}));
+  tally_ = fmt::format("  | {} done, {} failed, {} left", tally.done, tally.failed, tally.left);
+  if (tally.per_minute > 0)
+    tally_ += fmt::format(", {:.1f} a minute, {} to go", tally.per_minute, time_text(tally.seconds_left()));
+}
+
+// "12/20  1.52 it/s  5 s left", and the tally of a batch
 std::string Progress::state(double now) const {
+  return stage_state(now) + tally_;
+}
+
+std::string Progress::stage_state(double now) const {
   if (total_ == 0) return "...";
   const double elapsed = now - started_;
   std::string text = unit_ == "%" ? fmt::format("{} %", 100 * int64_t{steps_} / total_) : fmt::format("{}/{}", steps_, total_);

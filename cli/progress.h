@@ -18,6 +18,13 @@ enum class ProgressStyle {
   quiet,  // only warnings and errors
 };
 
+// How far a batch is, in pictures.
+struct Tally {
+  size_t done = 0, failed = 0, left = 0;
+  double per_minute = 0;  // of this run; 0 while unknown
+  double seconds_left() const { return per_minute > 0 ? 60 * static_cast<double>(left) / per_minute : 0; }
+};
+
 // Where progress goes and how it looks. By default found out from the process.
 struct ProgressSink {
   ProgressStyle style = ProgressStyle::lines;
@@ -46,15 +53,18 @@ class Progress {
   void done();          // ends the stage and says how long it took; without a stage, does nothing
   // For set_log_sink: lines of their own, the bar stays below them.
   void message(LogLevel, std::string_view text);
+  void tally(const Tally&);  // shown beside every stage from now on
   void picture(const std::filesystem::path&, uint64_t seed, double seconds);
 
  private:
   void emit(std::string_view text);  // writes all of it; minds closed pipes
   std::string state(double now) const;
+  std::string stage_state(double now) const;
   void draw(double now);
   void clear();
 
   ProgressSink sink_;
+  std::string tally_;         // outside a batch: empty
   std::string stage_, unit_;  // no stage: empty
   int total_ = 0, steps_ = 0;
   double started_ = 0, shown_at_ = 0;

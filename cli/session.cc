@@ -20,6 +20,10 @@ extern "C" void on_signal(int) {
   if (stop_requested.exchange(true)) std::_Exit(static_cast<int>(Code::cancelled));  // asked twice: at once
 }
 
+extern "C" void on_terminate(int signal) {
+  if (finish_requested.exchange(true)) on_signal(signal);
+}
+
 fs::path config_file() {
   const char* base = std::getenv("XDG_CONFIG_HOME");
   if (base != nullptr && *base != '\0') return fs::path(base) / "cudream" / "config.json";
@@ -35,7 +39,7 @@ fs::path resolve(const Catalog& catalog, const std::string& name) {
 
 }  // namespace
 
-std::atomic<bool> stop_requested = false;
+std::atomic<bool> stop_requested = false, finish_requested = false;
 
 void catch_signals() {
   struct sigaction action {};
@@ -43,6 +47,12 @@ void catch_signals() {
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
   std::signal(SIGPIPE, SIG_IGN);
+}
+
+void finish_on_terminate() {
+  struct sigaction action {};
+  action.sa_handler = on_terminate;
+  sigaction(SIGTERM, &action, nullptr);
 }
 
 fs::path demo_folder() {
@@ -75,21 +85,23 @@ void configure_model(const std::string& name) {
   out.commit();
 }
 
-Session::Session(const HostOptions& host, const std::string& model_name, const std::string& vae, Progress& progress)
-    : progress_(progress) {
+ModelChoice choose_model(const HostOptions& host, const std::string& model) {
   const Catalog catalog = open_catalog(host);
-  fs::path path;
-  if (model_name.empty()) {
+  if (model.empty()) {
     const CatalogEntry& chosen = catalog.choose(configured_model());
     log(LogLevel::info, "model: {} ({})", chosen.name, describe(chosen.origin));
-    path = chosen.path;
-    model_name_ = chosen.name;
-  } else {
-    path = resolve(catalog, model_name);
-    model_name_ = path.stem().string();
+    return {chosen.name, chosen.path};
   }
-  Model model = open_model(path);
-  if (!vae.empty()) model.replace_vae(resolve(catalog, vae));
+  const fs::path path = resolve(catalog, model);
+  return {path.stem().string(), path};
+}
+
+Session::Session(const HostOptions& host, const std::string& model_name, const std::string& vae, Progress& progress)
+    : progress_(progress) {
+  const ModelChoice choice = choose_model(host, model_name);
+  model_name_ = choice.name;
+  Model model = open_model(choice.path);
+  if (!vae.empty()) model.replace_vae(choose_model(host, vae).path);
   require_runnable(model);
   for (const std::string& assumed : model.spec().assumed) log(LogLevel::info, "assumed: {}", assumed);
 

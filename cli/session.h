@@ -17,6 +17,10 @@ namespace cudream {
 extern std::atomic<bool> stop_requested;
 void catch_signals();
 
+// For a batch: from now on the first SIGTERM sets this instead, and it ends after the picture in work.
+extern std::atomic<bool> finish_requested;
+void finish_on_terminate();
+
 // The folder of the shipped demo model: beside the program's prefix when installed, in the source tree when built there.
 std::filesystem::path demo_folder();
 Catalog open_catalog(const HostOptions&);
@@ -24,6 +28,13 @@ Catalog open_catalog(const HostOptions&);
 // The model that `cudream models --default NAME` chose; empty: none. Kept in $XDG_CONFIG_HOME/cudream/config.json.
 std::string configured_model();
 void configure_model(const std::string& name);
+
+// A model by its catalog name, or by a path given on the command line; empty: the configured one, the only one, or the demo.
+struct ModelChoice {
+  std::string name;
+  std::filesystem::path path;
+};
+ModelChoice choose_model(const HostOptions&, const std::string& model);
 
 // A loaded engine, and the names of what it holds.
 class Session {

@@ -148,18 +148,6 @@ INSTANTIATE_TEST_SUITE_P(
         Bad{"NoBatchFile", "batch nowhere.txt -o out", 8, "nowhere.txt"}, Bad{"InspectNothing", "inspect nowhere", 8, "nowhere"}),
     [](const auto& bad) { return std::string(bad.param.name); });
 
-TEST(Batch, GoesOnAfterABadLine) {
-  const Program program;
-  program.write("p.txt", "# a comment\na red house --seed 4\n\na house --widht 64\na boat --steps 3 --negative 'clouds, rain'\n");
-  const Outcome o = program.run("batch p.txt -m demo --steps 1 --width 64 --height 64 --seed 9 -o out");
-  EXPECT_EQ(o.status, 9) << o.err;
-  EXPECT_THAT(o.err, HasSubstr("p.txt line 4: "));
-  EXPECT_THAT(o.err, HasSubstr("--widht"));
-  EXPECT_THAT(o.err, HasSubstr("2 of 3 lines done, 1 failed"));
-  EXPECT_EQ(program.files_in("out"), 2u);
-  EXPECT_THAT(program.run("inspect out/00002-9.png").out, HasSubstr("Negative prompt: clouds, rain\nSteps: 3"));
-}
-
 TEST(Safety, AFullDiskLeavesNothingBehind) {
   const Program program;
   const Outcome o = program.run("generate house " + kQuick + "-o a.png", "trap '' XFSZ; ulimit -f 1;");

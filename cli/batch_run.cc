@@ -1,0 +1,245 @@
+// One model after the other, one picture after the other, each noted.
+#include "cli/batch_run.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "core/log.h"
+#include "loader/hash.h"
+
+namespace cudream {
+namespace {
+
+namespace fs = std::filesystem;
+using State = BatchResult::State;
+
+double seconds_since(std::chrono::steady_clock::time_point then) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - then).count();
+}
+
+// What a model file is to a key: its name, its size and its first bytes, which hold the header. Reading all of it would cost
+// more than making a picture; a folder's files are told apart by their sizes.
+std::string stamp(const fs::path& path) {
+  if (path.empty()) return "";
+  std::string text = path.filename().string();
+  std::vector<fs::path> files;
+  if (fs::is_directory(path)) {
+    for (const auto& entry : fs::recursive_directory_iterator(path))
+      if (entry.is_regular_file()) files.push_back(entry.path());
+    std::sort(files.begin(), files.end());
+  } else {
+    files.push_back(path);
+  }
+  for (const fs::path& file : files) text += fmt::format(" {}:{}", file.filename().string(), fs::file_size(file));
+  if (files.size() != 1) return text;
+  const MappedFile map(files.front());
+  std::vector<std::byte> first(std::min<size_t>(map.size(), 1 << 20));
+  map.read(first, 0);
+  return text + " " + sha256(first);
+}
+
+fs::path journal_of(const fs::path& output) {
+  std::error_code error;
+  fs::create_directories(output / ".batch", error);
+  if (error) throw fail(Code::io, "cannot make {}: {}", (output / ".batch").string(), error.message());
+  return output / ".batch" / "journal.jsonl";
+}
+
+// The next item would fare no better.
+bool ends_the_batch(Code code) {
+  return code == Code::cancelled || code == Code::device || code == Code::io || code == Code::internal;
+}
+
+}  // namespace
+
+BatchRun::BatchRun(const BatchOptions& options, const ItemParser& parser, const std::vector<BatchItem>& items, Progress& progress)
+    : options_(options),
+      parser_(parser),
+      items_(items),
+      progress_(progress),
+      names_(options.output / "", true, options.overwrite ? Exists::replace : Exists::refuse),
+      journal_(journal_of(options.output)),
+      results_(items.size()),
+      keys_(items.size()),
+      first_keys_(items.size()) {}
+
+void BatchRun::run() {
+  const DeviceInfo device = open_device(options_.host.device_options())->info();
+  // Items of one model together, models in the order of their first item.
+  std::vector<std::pair<std::pair<std::string, std::string>, std::vector<size_t>>> models;
+  for (size_t i = 0; i < items_.size(); i++) {
+    if (!items_[i].error.empty()) {
+      give_up(i, items_[i].error);
+      continue;
+    }
+    const std::pair wanted{items_[i].options.job.model, items_[i].options.job.vae};
+    auto found = std::find_if(models.begin(), models.end(), [&](const auto& m) { return m.first == wanted; });
+    if (found == models.end()) found = models.insert(found, {wanted, {}});
+    found->second.push_back(i);
+  }
+  const std::string program = fmt::format("cudream {} {} {}", CUDREAM_VERSION, device.description, name_of(device.compute));
+  for (auto& [names, items] : models) {
+    try {
+      const ModelChoice model = choose_model(options_.host, names.first);
+      const fs::path vae = names.second.empty() ? "" : choose_model(options_.host, names.second).path;
+      const std::string setting = fmt::format("{}\n{}\n{}", program, stamp(model.path), stamp(vae));
+      for (const size_t i : items) find_out(setting, i);
+    } catch (const Error& e) {
+      if (models.size() == 1 || ends_the_batch(e.code())) throw;
+      for (const size_t i : items) give_up(i, e.what());
+    }
+    std::erase_if(items, [&](size_t i) { return results_[i].state != State::left; });
+  }
+  tell();
+  for (const auto& [names, items] : models)
+    if (!items.empty() && !finish_requested) paint_model(names.first, names.second, items);
+}
+
+// What the journal knows of an item.
+void BatchRun::find_out(const std::string& setting, size_t item) {
+  const BatchItem& wanted = items_[item];
+  BatchItem first = wanted;
+  first.nth = 0;
+  const std::string plain = parser_.key(first, setting, 0);
+  const int occurrence = wanted.nth == 0 ? occurrences_[plain]++ : occurrences_[plain] - 1;
+  first_keys_[item] = parser_.key(first, setting, occurrence);
+  keys_[item] = wanted.nth == 0 ? first_keys_[item] : parser_.key(wanted, setting, occurrence);
+
+  const JournalEntry* entry = journal_.find(keys_[item]);
+  if (entry == nullptr) return;
+  BatchResult& result = results_[item];
+  const fs::path file = options_.output / entry->file;
+  std::error_code missing;
+  if (entry->state == JournalEntry::State::done && fs::file_size(file, missing) == static_cast<uintmax_t>(entry->bytes) &&
+      !missing)
+    result = {.state = State::done, .file = file, .seed = entry->seed, .seconds = entry->seconds, .reason = ""};
+  else if (entry->state == JournalEntry::State::failed && !options_.retry_failed)
+    give_up(item, entry->reason + " (an earlier run; --retry-failed tries again)");
+}
+
+void BatchRun::paint_model(const std::string& model, const std::string& vae, const std::vector<size_t>& items) {
+  std::unique_ptr<Session> session;
+  try {
+    session = std::make_unique<Session>(options_.host, model, vae, progress_);
+  } catch (const Error& e) {
+    if (ends_the_batch(e.code()) || items.size() == items_.size()) throw;
+    for (const size_t i : items) give_up(i, e.what());
+    return;
+  }
+  for (const size_t i : items) {
+    if (finish_requested) return;
+    paint(*session, i);
+    tell();
+  }
+}
+
+void BatchRun::paint(Session& session, size_t item) {
+  try {
+    make(session, item);
+  } catch (const Error& e) {
+    if (ends_the_batch(e.code())) throw;
+    require_folder();
+    journal_.failed(keys_[item], e.what());
+    give_up(item, e.what());
+  }
+}
+
+void BatchRun::make(Session& session, size_t item) {
+  Production production{.job = items_[item].options.job, .count = 1, .batch = 1, .exists = Exists::refuse};
+  Job& job = production.job;
+  parser_.check_files(items_[item]);
+  job.model = session.model_name();
+  complete(job, session.engine().spec());
+  job.seed = seed_of(item);
+
+  // A name that an earlier run planned is this item's own, whether its file was written or not.
+  const JournalEntry* entry = journal_.find(keys_[item]);
+  const bool again = entry != nullptr && !entry->file.empty();
+  if (!again) entry = &journal_.plan(keys_[item], job.seed, free_name(job));
+  if (again || options_.overwrite) production.exists = Exists::replace;
+  const fs::path file = options_.output / entry->file;
+  const auto begun = std::chrono::steady_clock::now();
+  produce(
+      session, production, [&](const NameFields&) { return file; }, progress_);
+  const double seconds = seconds_since(begun);
+  journal_.done(keys_[item], static_cast<int64_t>(fs::file_size(file)), sha256_of_file(file), seconds);
+  results_[item] = {.state = State::done, .file = file, .seed = job.seed, .seconds = seconds, .reason = ""};
+  made_++;
+}
+
+// A folder that was moved away is no failure of an item: all that follow would fail too.
+void BatchRun::require_folder() const {
+  if (!fs::is_directory(options_.output / ".batch"))
+    throw fail(Code::io, "the folder {} is gone, with what was made in it", options_.output.string());
+}
+
+// A name that neither a file nor a plan has.
+std::string BatchRun::free_name(const Job& job) {
+  while (true) {
+    const fs::path path = names_.next({.seed = job.seed,
+                                       .steps = job.steps,
+                                       .width = job.width,
+                                       .height = job.height,
+                                       .prompt = job.prompt,
+                                       .model = job.model,
+                                       .sampler = job.sampler});
+    if (!journal_.has_planned(path.filename().string())) return path.filename().string();
+  }
+}
+
+// A seed that was not given is drawn once and noted before any work; the pictures of one --count count up from it.
+uint64_t BatchRun::seed_of(size_t item) {
+  const BatchItem& wanted = items_[item];
+  uint64_t first = 0;
+  if (wanted.options.seed) {
+    first = *wanted.options.seed;
+  } else {
+    const JournalEntry* drawn = journal_.find(first_keys_[item]);
+    first = drawn != nullptr && drawn->state != JournalEntry::State::failed
+                ? drawn->seed
+                : journal_.plan(first_keys_[item], random_seed(), "").seed;
+  }
+  return first + static_cast<uint64_t>(wanted.nth);
+}
+
+void BatchRun::give_up(size_t item, const std::string& reason) {
+  results_[item] = {.state = State::failed, .file = "", .seed = 0, .seconds = 0, .reason = reason};
+  log(LogLevel::error, "{} {}: {}", options_.file.string(), items_[item].where, reason);
+}
+
+size_t BatchRun::count(State state) const {
+  return static_cast<size_t>(std::count_if(results_.begin(), results_.end(), [&](const auto& r) { return r.state == state; }));
+}
+
+std::string BatchRun::summary() const {
+  const size_t failed = count(State::failed), left = count(State::left);
+  std::string text = fmt::format("{} of {} pictures done", count(State::done), items_.size());
+  if (count(State::done) > made_) text += fmt::format(" ({} before this run)", count(State::done) - made_);
+  if (failed > 0) text += fmt::format(", {} failed", failed);
+  if (left > 0) text += fmt::format(", {} left", left);
+  return text;
+}
+
+// Where the batch is: on the terminal or as an event, and in a file that other programs may read.
+void BatchRun::tell() {
+  require_folder();
+  const double minutes = seconds_since(begun_) / 60;
+  const Tally tally{.done = count(State::done),
+                    .failed = count(State::failed),
+                    .left = count(State::left),
+                    .per_minute = minutes > 0 ? static_cast<double>(made_) / minutes : 0};
+  progress_.tally(tally);
+  AtomicFile status(options_.output / ".batch" / "status.json", Exists::replace);
+  status.write(nlohmann::json{{"done", tally.done},
+                              {"failed", tally.failed},
+                              {"left", tally.left},
+                              {"total", items_.size()},
+                              {"pictures_per_minute", tally.per_minute},
+                              {"seconds_left", tally.seconds_left()}}
+                   .dump(1) +
+               "\n");
+  status.commit();
+}
+
+}  // namespace cudream

@@ -1,0 +1,70 @@
+// Making the pictures of a batch: what is done already is left out, what fails is noted, and every step is in the journal.
+#pragma once
+
+#include <chrono>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "cli/batch_items.h"
+#include "cli/output_name.h"
+#include "cli/produce.h"
+#include "runtime/batch/journal.h"
+
+namespace cudream {
+
+struct BatchOptions {
+  HostOptions host;
+  std::filesystem::path file, output;
+  bool overwrite = false, retry_failed = false;
+};
+
+// What became of an item.
+struct BatchResult {
+  enum class State : uint8_t { left, done, failed } state = State::left;
+  std::filesystem::path file;  // of a picture that is done
+  uint64_t seed = 0;
+  double seconds = 0;
+  std::string reason;  // of a failure
+};
+
+class BatchRun {
+ public:
+  // Makes the folder and opens its journal, "OUTPUT/.batch/journal.jsonl". Throws as Journal does.
+  BatchRun(const BatchOptions&, const ItemParser&, const std::vector<BatchItem>&, Progress&);
+
+  // All that is left to do, one model after the other. An item's failure does not end it; a full disk, a lost device or Ctrl-C
+  // does, as an Error, and finish_requested after the picture in work. The same command then goes on.
+  void run();
+  const std::vector<BatchResult>& results() const { return results_; }
+
+  // "200 pictures: 180 done, 1 failed, 19 left"
+  std::string summary() const;
+  size_t count(BatchResult::State) const;
+
+ private:
+  void find_out(const std::string& setting, size_t item);
+  void paint_model(const std::string& model, const std::string& vae, const std::vector<size_t>& items);
+  void paint(Session&, size_t item);
+  void make(Session&, size_t item);
+  uint64_t seed_of(size_t item);
+  std::string free_name(const Job&);
+  void give_up(size_t item, const std::string& reason);
+  void require_folder() const;
+  void tell();
+
+  const BatchOptions& options_;
+  const ItemParser& parser_;
+  const std::vector<BatchItem>& items_;
+  Progress& progress_;
+  OutputNames names_;
+  Journal journal_;
+  std::vector<BatchResult> results_;
+  std::vector<std::string> keys_, first_keys_;  // of each item; of the first picture of its --count
+  std::map<std::string, int> occurrences_;
+  std::chrono::steady_clock::time_point begun_ = std::chrono::steady_clock::now();
+  size_t made_ = 0;  // by this run
+};
+
+}  // namespace cudream

@@ -1,0 +1,182 @@
+// Batches as a user runs them: killed, stopped, on a full disk, with bad items; nothing is lost and nothing made twice.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <map>
+#include <random>
+#include <thread>
+
+#include "tests/cli/program.h"
+
+namespace cudream {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+using testing::Not;
+
+const std::string kQuickBatch = "-m demo --steps 1 --width 64 --height 64 ";
+
+// The program in the background, in its folder.
+class Running {
+ public:
+  Running(const Program& program, const std::string& arguments) {
+    process_ = ::fork();
+    if (process_ != 0) return;
+    const std::string home = program.path().string();
+    const std::string command = "cd '" + home + "'; exec env HOME='" + home +
+                                "' XDG_DATA_HOME= XDG_CONFIG_HOME= HF_HOME= CUDREAM_MODELS= '" +
+                                CUDREAM_BINARY_DIR "/bin/cudream' " + arguments + " >.stdout 2>.stderr";
+    ::execl("/bin/sh", "sh", "-c", command.c_str(), nullptr);
+    std::_Exit(127);
+  }
+  void send(int signal) const { ::kill(process_, signal); }
+  int wait() const {
+    int status = 0;
+    ::waitpid(process_, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  }
+  void wait_for(const Program& program, const fs::path& file) const {
+    for (int i = 0; i < 3000 && !program.has(file); i++) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    ASSERT_TRUE(program.has(file)) << file;
+  }
+
+ private:
+  pid_t process_ = -1;
+};
+
+std::map<std::string, std::string> pictures(const Program& program, const fs::path& folder) {
+  std::map<std::string, std::string> all;
+  for (const auto& entry : fs::directory_iterator(program.path() / folder))
+    if (entry.is_regular_file()) all[entry.path().filename()] = program.read(entry.path());
+  return all;
+}
+
+TEST(Batch, GoesOnAfterABadLine) {
+  const Program program;
+  program.write(
+      "p.txt",
+      "# a comment\na red house --seed 4\n\na house --widht 64\na boat --steps 3 --negative 'clouds, rain'\nx --image none.png\n");
+  const Outcome o = program.run("batch p.txt " + kQuickBatch + "--seed 9 -o out --report");
+  EXPECT_EQ(o.status, 9) << o.err;
+  EXPECT_THAT(o.err, HasSubstr("p.txt line 4: The following argument was not expected: --widht=64"));
+  EXPECT_THAT(o.err, HasSubstr("p.txt line 6: --image none.png: no file that can be read"));
+  EXPECT_THAT(o.err, HasSubstr("2 of 4 pictures done, 2 failed"));
+  EXPECT_EQ(program.files_in("out"), 3u) << "two pictures and the report";
+  EXPECT_THAT(program.run("inspect out/00002-9.png").out, HasSubstr("Negative prompt: clouds, rain\nSteps: 3"));
+  EXPECT_THAT(program.read("out/report.html"), HasSubstr("<img src=\"00001-4.png\" alt=\"a red house\""));
+  EXPECT_THAT(program.read("out/.batch/status.json"), HasSubstr("\"failed\": 2"));
+}
+
+TEST(Batch, AFailedItemIsTriedAgainWhenAsked) {
+  const Program program;
+  program.write("p.txt", "house --seed 1\nhouse --image a.png --steps 2 --seed 2\n");
+  EXPECT_EQ(program.run("batch p.txt " + kQuickBatch + "-o out").status, 9);
+  ASSERT_EQ(program.run("generate house " + kQuick + "-o a.png").status, 0);
+  const Outcome kept = program.run("batch p.txt " + kQuickBatch + "-o out --retry-failed");
+  EXPECT_EQ(kept.status, 0) << kept.err;
+  EXPECT_THAT(kept.err, HasSubstr("2 of 2 pictures done (1 before this run)"));
+  const Outcome nothing = program.run("batch p.txt " + kQuickBatch + "-o out");
+  EXPECT_EQ(nothing.status, 0);
+  EXPECT_THAT(nothing.err, Not(HasSubstr("wrote")));
+}
+
+// The picture of an item is the one that `generate` makes, and a changed item is a new one.
+TEST(Batch, ItemsAreThePicturesMadeAlone) {
+  const Program program;
+  program.write("p.csv", "prompt,seed,steps\nhouse,1,2\n");
+  ASSERT_EQ(program.run("batch p.csv -m demo --width 64 --height 64 -o out").status, 0);
+  ASSERT_EQ(program.run("generate house " + kQuick + "-o alone.png").status, 0);
+  EXPECT_EQ(program.read("out/00001-1.png"), program.read("alone.png"));
+  program.write("p.csv", "prompt,seed,steps\nhouse,1,2\nhouse,1,3\n");
+  ASSERT_EQ(program.run("batch p.csv -m demo --width 64 --height 64 -o out").status, 0);
+  EXPECT_EQ(program.files_in("out"), 2u);
+}
+
+TEST(Batch, ListsWhatItWouldMake) {
+  const Program program;
+  program.write("p.yaml", "defaults: {steps: 1}\nitems:\n  - {prompt: house, seed: 1..3, sampler: [ddim, euler]}\n");
+  const Outcome o = program.run("batch p.yaml --expand-only --json");
+  EXPECT_EQ(o.status, 0) << o.err;
+  EXPECT_THAT(o.out, HasSubstr(R"({"where":"item 1","steps":"1","prompt":"house","seed":"3","sampler":"euler"})"));
+  const Outcome many = program.run("batch - --expand-only", "echo 'fox --seed 1..1000000' |");
+  EXPECT_EQ(many.status, 2);
+  EXPECT_THAT(many.err, HasSubstr("line 1 makes 1000000 pictures; a batch may have 100000"));
+}
+
+TEST(Batch, SeedsThatWereDrawnAreKept) {
+  const Program program;
+  program.write("p.txt", "house --count 2\nhouse\n");
+  ASSERT_EQ(program.run("batch p.txt " + kQuickBatch + "-o out").status, 0);
+  const auto before = pictures(program, "out");
+  ASSERT_EQ(before.size(), 3u);
+  fs::remove(program.path() / "out" / before.begin()->first);
+  ASSERT_EQ(program.run("batch p.txt " + kQuickBatch + "-o out").status, 0);
+  EXPECT_EQ(pictures(program, "out"), before) << "the missing picture was made again, with its seed and name";
+}
+
+TEST(Batch, OneAtATimeInAFolder) {
+  const Program program;
+  program.write("p.txt", "house --seed 1..500\n");
+  const Running first(program, "batch p.txt " + kQuickBatch + "-o out");
+  first.wait_for(program, "out/00001-1.png");
+  const std::string command = "cd '" + program.path().string() +
+                              "'; '" CUDREAM_BINARY_DIR "/bin/cudream' batch p.txt -m demo -o out 2>second; echo $? >status";
+  ASSERT_EQ(std::system(command.c_str()), 0);
+  EXPECT_EQ(program.read("status"), "7\n");
+  EXPECT_THAT(program.read("second"), HasSubstr("another batch is running in out"));
+  first.send(SIGTERM);
+  EXPECT_EQ(first.wait(), 130);
+  EXPECT_THAT(program.read(".stderr"), HasSubstr(" left; the same command goes on from here"));
+}
+
+TEST(Batch, AFolderThatVanishesIsAnError) {
+  const Program program;
+  program.write("p.txt", "house --seed 1..500\n");
+  const Running running(program, "batch p.txt " + kQuickBatch + "-o out");
+  running.wait_for(program, "out/00002-2.png");
+  fs::rename(program.path() / "out", program.path() / "elsewhere");
+  EXPECT_EQ(running.wait(), 7);
+  EXPECT_THAT(program.read(".stderr"), HasSubstr("the same command goes on from here"));
+}
+
+TEST(Batch, GoesOnAfterAFullDisk) {
+  const Program program;
+  program.write("p.txt", "house --seed 1\nhouse --seed 2 --width 256 --height 256\nhouse --seed 3\n");
+  const Outcome full = program.run("batch p.txt " + kQuickBatch + "-o out", "trap '' XFSZ; ulimit -f 30;");
+  EXPECT_EQ(full.status, 7) << full.err;
+  EXPECT_EQ(program.files_in("out"), 1u);
+  EXPECT_EQ(program.run("batch p.txt " + kQuickBatch + "-o out").status, 0);
+  EXPECT_EQ(program.files_in("out"), 3u);
+}
+
+// 200 pictures, killed at 30 random instants: the same files with the same bytes as a run that nothing disturbed.
+TEST(Batch, KilledAtAnyInstantNothingIsLostOrMadeTwice) {
+  const Program program;
+  std::string lines;
+  for (int i = 0; i < 50; i++) lines += "house number " + std::to_string(i) + " --seed " + std::to_string(4 * i) + " --count 4\n";
+  program.write("p.txt", lines);
+  const std::string command = "batch p.txt " + kQuickBatch + "-o ";
+  ASSERT_EQ(program.run(command + "whole").status, 0);
+
+  std::mt19937 random(1);
+  int killed = 0;
+  for (int i = 0; i < 30; i++) {
+    const Running running(program, command + "killed");
+    std::this_thread::sleep_for(std::chrono::milliseconds(std::uniform_int_distribution(50, 1500)(random)));
+    running.send(SIGKILL);
+    killed += running.wait() == 128 + SIGKILL;
+  }
+  EXPECT_GT(killed, 3);
+  const Outcome last = program.run(command + "killed");
+  ASSERT_EQ(last.status, 0) << last.err;
+  const auto whole = pictures(program, "whole"), again = pictures(program, "killed");
+  EXPECT_EQ(whole.size(), 200u);
+  EXPECT_EQ(again, whole);
+}
+
+}  // namespace
+}  // namespace cudream
