@@ -46,6 +46,19 @@ fs::path journal_of(const fs::path& output) {
   return output / ".batch" / "journal.jsonl";
 }
 
+// What a killed run left of a picture it was writing: ".NAME.PROCESS.NUMBER.part", as AtomicFile names it, of a planned NAME.
+void remove_leftovers(const fs::path& output, const Journal& journal) {
+  std::vector<fs::path> leftovers;
+  for (const auto& entry : fs::directory_iterator(output)) {
+    const std::string name = entry.path().filename();
+    if (!name.starts_with(".") || !name.ends_with(".part")) continue;
+    std::string planned = name.substr(1, name.size() - std::string_view("..part").size());
+    for (int numbers = 0; numbers < 2; numbers++) planned.resize(std::min(planned.rfind('.'), planned.size()));
+    if (journal.has_planned(planned)) leftovers.push_back(entry.path());
+  }
+  for (const fs::path& file : leftovers) fs::remove(file);
+}
+
 // The next item would fare no better.
 bool ends_the_batch(Code code) {
   return code == Code::cancelled || code == Code::device || code == Code::io || code == Code::internal;
@@ -62,7 +75,9 @@ BatchRun::BatchRun(const BatchOptions& options, const ItemParser& parser, const 
       journal_(journal_of(options.output)),
       results_(items.size()),
       keys_(items.size()),
-      first_keys_(items.size()) {}
+      first_keys_(items.size()) {
+  remove_leftovers(options.output, journal_);
+}
 
 void BatchRun::run() {
   const DeviceInfo device = open_device(options_.host.device_options())->info();
@@ -137,6 +152,8 @@ void BatchRun::paint_model(const std::string& model, const std::string& vae, con
 void BatchRun::paint(Session& session, size_t item) {
   try {
     make(session, item);
+  } catch (const fs::filesystem_error& e) {
+    throw fail(Code::io, "{}", e.what());
   } catch (const Error& e) {
     if (ends_the_batch(e.code())) throw;
     require_folder();
@@ -163,6 +180,7 @@ void BatchRun::make(Session& session, size_t item) {
   produce(
       session, production, [&](const NameFields&) { return file; }, progress_);
   const double seconds = seconds_since(begun);
+  require_folder();
   journal_.done(keys_[item], static_cast<int64_t>(fs::file_size(file)), sha256_of_file(file), seconds);
   results_[item] = {.state = State::done, .file = file, .seed = job.seed, .seconds = seconds, .reason = ""};
   made_++;
