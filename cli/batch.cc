@@ -20,7 +20,7 @@ constexpr uint64_t kMostPictures = 100'000;
 
 struct Options : BatchOptions {
   JobOptions defaults;  // only for the option table: items are parsed anew over what stands on the command line
-  std::string format;
+  std::string format, shard_text = "1/1";
   std::filesystem::path sheet;
   bool expand_only = false, report = false;
 };
@@ -97,6 +97,9 @@ Command add_batch(CLI::App& app) {
       ->check(CLI::IsMember({"text", "csv", "jsonl", "yaml"}));
   app.add_flag("--expand-only", options->expand_only, "List what would be made, and make nothing");
   app.add_flag("--retry-failed", options->retry_failed, "Try items again that failed in an earlier run");
+  app.add_option("--shard", options->shard_text,
+                 "I/N: make every N-th item only, from the I-th on; for N runs that share a file and a folder")
+      ->type_name("I/N");
   app.add_flag("--report", options->report, "Also write report.html: every picture with its settings, and what failed");
   app.add_option("--sheet", options->sheet, "Also put all pictures side by side into this file")->type_name("FILE");
   app.add_flag("--overwrite", options->overwrite, "Replace files that exist");
@@ -115,6 +118,7 @@ Options on the command line hold for every line that does not say otherwise. A b
 disk goes on with the same command: nothing is made twice.)");
   return [&app, options] {
     if (options->output.empty() && !options->expand_only) throw fail(Code::usage, "-o FOLDER is required: where the pictures go");
+    options->shard = parse_shard(options->shard_text);
     ItemParser parser;
     const std::vector<Record> records = read_records(options->file, format_of(*options));
     const std::vector<BatchItem> items = batch_items(parser, records, parser.given(app), kMostPictures);

@@ -2,6 +2,7 @@
 #include "cli/batch_run.h"
 
 #include <algorithm>
+#include <charconv>
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
@@ -39,11 +40,12 @@ std::string stamp(const fs::path& path) {
   return text + " " + sha256(first);
 }
 
-fs::path journal_of(const fs::path& output) {
+fs::path journal_of(const BatchOptions& options) {
+  const fs::path folder = options.output / ".batch";
   std::error_code error;
-  fs::create_directories(output / ".batch", error);
-  if (error) throw fail(Code::io, "cannot make {}: {}", (output / ".batch").string(), error.message());
-  return output / ".batch" / "journal.jsonl";
+  fs::create_directories(folder, error);
+  if (error) throw fail(Code::io, "cannot make {}: {}", folder.string(), error.message());
+  return folder / ("journal" + options.shard.suffix() + ".jsonl");
 }
 
 // What a killed run left of a picture it was writing: ".NAME.PROCESS.NUMBER.part", as AtomicFile names it, of a planned NAME.
@@ -66,13 +68,28 @@ bool ends_the_batch(Code code) {
 
 }  // namespace
 
+std::string Shard::suffix() const {
+  return of == 1 ? "" : fmt::format("-{}-of-{}", number, of);
+}
+
+Shard parse_shard(const std::string& text) {
+  Shard shard;
+  const char *end = text.data() + text.size(), *slash = std::find(text.data(), end, '/');
+  const auto number = std::from_chars(text.data(), slash, shard.number);
+  if (number.ec == std::errc() && number.ptr == slash && slash != end) {
+    const auto of = std::from_chars(slash + 1, end, shard.of);
+    if (of.ec == std::errc() && of.ptr == end && shard.number >= 1 && shard.number <= shard.of) return shard;
+  }
+  throw fail(Code::usage, "--shard {}: expected I/N, with I from 1 to N", printable(text));
+}
+
 BatchRun::BatchRun(const BatchOptions& options, const ItemParser& parser, const std::vector<BatchItem>& items, Progress& progress)
     : options_(options),
       parser_(parser),
       items_(items),
       progress_(progress),
       names_(options.output / "", true, options.overwrite ? Exists::replace : Exists::refuse),
-      journal_(journal_of(options.output)),
+      journal_(journal_of(options)),
       results_(items.size()),
       keys_(items.size()),
       first_keys_(items.size()) {
@@ -84,6 +101,10 @@ void BatchRun::run() {
   // Items of one model together, models in the order of their first item.
   std::vector<std::pair<std::pair<std::string, std::string>, std::vector<size_t>>> models;
   for (size_t i = 0; i < items_.size(); i++) {
+    if (!options_.shard.has(i)) {
+      results_[i].state = State::elsewhere;
+      continue;
+    }
     if (!items_[i].error.empty()) {
       give_up(i, items_[i].error);
       continue;
@@ -173,7 +194,7 @@ void BatchRun::make(Session& session, size_t item) {
   // A name that an earlier run planned is this item's own, whether its file was written or not.
   const JournalEntry* entry = journal_.find(keys_[item]);
   const bool again = entry != nullptr && !entry->file.empty();
-  if (!again) entry = &journal_.plan(keys_[item], job.seed, free_name(job));
+  if (!again) entry = &journal_.plan(keys_[item], job.seed, free_name(job, item));
   if (again || options_.overwrite) production.exists = Exists::replace;
   const fs::path file = options_.output / entry->file;
   const auto begun = std::chrono::steady_clock::now();
@@ -192,17 +213,22 @@ void BatchRun::require_folder() const {
     throw fail(Code::io, "the folder {} is gone, with what was made in it", options_.output.string());
 }
 
-// A name that neither a file nor a plan has.
-std::string BatchRun::free_name(const Job& job) {
+// The index in an item's name is its place in the file, which other shards do not use; one that a file or a plan has is passed
+// over.
+std::string BatchRun::free_name(const Job& job, size_t item) {
+  NameFields fields{.index = item + 1,
+                    .seed = job.seed,
+                    .steps = job.steps,
+                    .width = job.width,
+                    .height = job.height,
+                    .prompt = job.prompt,
+                    .model = job.model,
+                    .sampler = job.sampler};
+  const std::string own = output_name(kDefaultName, fields);
+  if (!journal_.has_planned(own) && (options_.overwrite || !fs::exists(options_.output / own))) return own;
   while (true) {
-    const fs::path path = names_.next({.seed = job.seed,
-                                       .steps = job.steps,
-                                       .width = job.width,
-                                       .height = job.height,
-                                       .prompt = job.prompt,
-                                       .model = job.model,
-                                       .sampler = job.sampler});
-    if (!journal_.has_planned(path.filename().string())) return path.filename().string();
+    const std::string name = names_.next(fields).filename();
+    if (!journal_.has_planned(name)) return name;
   }
 }
 
@@ -232,7 +258,7 @@ size_t BatchRun::count(State state) const {
 
 std::string BatchRun::summary() const {
   const size_t failed = count(State::failed), left = count(State::left);
-  std::string text = fmt::format("{} of {} pictures done", count(State::done), items_.size());
+  std::string text = fmt::format("{} of {} pictures done", count(State::done), items_.size() - count(State::elsewhere));
   if (count(State::done) > made_) text += fmt::format(" ({} before this run)", count(State::done) - made_);
   if (failed > 0) text += fmt::format(", {} failed", failed);
   if (left > 0) text += fmt::format(", {} left", left);
@@ -248,11 +274,11 @@ void BatchRun::tell() {
                     .left = count(State::left),
                     .per_minute = minutes > 0 ? static_cast<double>(made_) / minutes : 0};
   progress_.tally(tally);
-  AtomicFile status(options_.output / ".batch" / "status.json", Exists::replace);
+  AtomicFile status(options_.output / ".batch" / ("status" + options_.shard.suffix() + ".json"), Exists::replace);
   status.write(nlohmann::json{{"done", tally.done},
                               {"failed", tally.failed},
                               {"left", tally.left},
-                              {"total", items_.size()},
+                              {"total", items_.size() - count(State::elsewhere)},
                               {"pictures_per_minute", tally.per_minute},
                               {"seconds_left", tally.seconds_left()}}
                    .dump(1) +

@@ -14,15 +14,24 @@
 
 namespace cudream {
 
+// One of several runs that share the items of a file: item i is done by shard i modulo `of`.
+struct Shard {
+  size_t number = 1, of = 1;
+  bool has(size_t item) const { return item % of == number - 1; }
+  std::string suffix() const;  // of the names of its journal and status: "-2-of-4"
+};
+Shard parse_shard(const std::string& text);  // "2/4"; throws Error(usage)
+
 struct BatchOptions {
   HostOptions host;
   std::filesystem::path file, output;
   bool overwrite = false, retry_failed = false;
+  Shard shard;
 };
 
 // What became of an item.
 struct BatchResult {
-  enum class State : uint8_t { left, done, failed } state = State::left;
+  enum class State : uint8_t { left, done, failed, elsewhere } state = State::left;
   std::filesystem::path file;  // of a picture that is done
   uint64_t seed = 0;
   double seconds = 0;
@@ -31,7 +40,8 @@ struct BatchResult {
 
 class BatchRun {
  public:
-  // Makes the folder and opens its journal, "OUTPUT/.batch/journal.jsonl". Throws as Journal does.
+  // Makes the folder and opens its journal, "OUTPUT/.batch/journal.jsonl". Items of other shards count as left out. Throws as
+  // Journal does.
   BatchRun(const BatchOptions&, const ItemParser&, const std::vector<BatchItem>&, Progress&);
 
   // All that is left to do, one model after the other. An item's failure does not end it; a full disk, a lost device or Ctrl-C
@@ -49,7 +59,7 @@ class BatchRun {
   void paint(Session&, size_t item);
   void make(Session&, size_t item);
   uint64_t seed_of(size_t item);
-  std::string free_name(const Job&);
+  std::string free_name(const Job&, size_t item);
   void give_up(size_t item, const std::string& reason);
   void require_folder() const;
   void tell();
@@ -58,7 +68,7 @@ class BatchRun {
   const ItemParser& parser_;
   const std::vector<BatchItem>& items_;
   Progress& progress_;
-  OutputNames names_;
+  OutputNames names_;  // for items whose own name is taken
   Journal journal_;
   std::vector<BatchResult> results_;
   std::vector<std::string> keys_, first_keys_;  // of each item; of the first picture of its --count

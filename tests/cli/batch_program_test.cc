@@ -57,16 +57,16 @@ std::map<std::string, std::string> pictures(const Program& program, const fs::pa
 
 TEST(Batch, GoesOnAfterABadLine) {
   const Program program;
-  program.write(
-      "p.txt",
-      "# a comment\na red house --seed 4\n\na house --widht 64\na boat --steps 3 --negative 'clouds, rain'\nx --image none.png\n");
+  program.write("p.txt",
+                "# a comment\na red house --seed 4\n\na house --widht 64\na boat --steps 3 --negative 'clouds, rain'\nx --image "
+                "none.png\n");
   const Outcome o = program.run("batch p.txt " + kQuickBatch + "--seed 9 -o out --report");
   EXPECT_EQ(o.status, 9) << o.err;
   EXPECT_THAT(o.err, HasSubstr("p.txt line 4: The following argument was not expected: --widht=64"));
   EXPECT_THAT(o.err, HasSubstr("p.txt line 6: --image none.png: no file that can be read"));
   EXPECT_THAT(o.err, HasSubstr("2 of 4 pictures done, 2 failed"));
   EXPECT_EQ(program.files_in("out"), 3u) << "two pictures and the report";
-  EXPECT_THAT(program.run("inspect out/00002-9.png").out, HasSubstr("Negative prompt: clouds, rain\nSteps: 3"));
+  EXPECT_THAT(program.run("inspect out/00003-9.png").out, HasSubstr("Negative prompt: clouds, rain\nSteps: 3"));
   EXPECT_THAT(program.read("out/report.html"), HasSubstr("<img src=\"00001-4.png\" alt=\"a red house\""));
   EXPECT_THAT(program.read("out/.batch/status.json"), HasSubstr("\"failed\": 2"));
 }
@@ -131,6 +131,26 @@ TEST(Batch, OneAtATimeInAFolder) {
   first.send(SIGTERM);
   EXPECT_EQ(first.wait(), 130);
   EXPECT_THAT(program.read(".stderr"), HasSubstr(" left; the same command goes on from here"));
+}
+
+// Four runs at once in one folder make what one run makes.
+TEST(Batch, ShardsShareAFolder) {
+  const Program program;
+  program.write("p.txt", "house --seed 1..9\n");
+  ASSERT_EQ(program.run("batch p.txt " + kQuickBatch + "-o whole").status, 0);
+  {
+    const Running two(program, "batch p.txt " + kQuickBatch + "-o parts --shard 2/4");
+    const Running three(program, "batch p.txt " + kQuickBatch + "-o parts --shard 3/4");
+    const Outcome one = program.run("batch p.txt " + kQuickBatch + "-o parts --shard 1/4");
+    EXPECT_THAT(one.err, HasSubstr("3 of 3 pictures done"));
+    EXPECT_EQ(program.run("batch p.txt " + kQuickBatch + "-o parts --shard 4/4").status, 0);
+    EXPECT_EQ(two.wait() + three.wait(), 0);
+  }
+  EXPECT_EQ(pictures(program, "parts").size(), 9u);
+  EXPECT_TRUE(pictures(program, "parts") == pictures(program, "whole"));
+  const Outcome wrong = program.run("batch p.txt -o parts --shard 5/4");
+  EXPECT_EQ(wrong.status, 2);
+  EXPECT_THAT(wrong.err, HasSubstr("--shard 5/4: expected I/N, with I from 1 to N"));
 }
 
 TEST(Batch, AFolderThatVanishesIsAnError) {
