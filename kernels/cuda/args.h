@@ -46,6 +46,35 @@ struct ConvParams {
   EpilogueParams epilogue;
 };
 
+// A product in tiles on tensor cores (product.cuh): out [rows,outs] = A [rows,depth] w^T, w [outs,depth], rows of all pictures
+// one below the other. For geglu w's rows alternate between value and gate, and out is [rows,outs/2].
+struct ProductParams {
+  const void* w;
+  void* out;
+  float* shares;          // where blocks share a tile: tiles x blocks x the tile's floats
+  unsigned* arrived;      // likewise: one counter a tile, 0 before and after
+  int rows, outs, steps;  // steps: depth / kTileStep
+  int rows_per_picture;
+  int first_tile;  // of this launch; tiles count along outs first
+  EpilogueParams epilogue;
+};
+
+// A is x [rows,depth].
+struct LinearProductParams {
+  ProductParams product;
+  const void* x;
+};
+
+// A's rows are the windows of x [N,height,width,channels]. The channels may come from two tensors, one behind the other.
+struct ConvProductParams {
+  ProductParams product;
+  const void* x[2];
+  int channels[2];  // multiples of kTileStep; 0: no second tensor
+  int height, width, out_height, out_width;
+  int kernel, stride, pad;  // pad: zeros left and top
+  int doubled;              // 1: the filter sees x enlarged twice by nearest neighbours
+};
+
 // [N,length,heads*size] in memory: elements from one picture, and from one token, to the next.
 struct Tokens {
   const void* data;

@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "kernels/cuda/args.h"
+#include "kernels/cuda/product.h"
 
 namespace cudream {
 namespace {
@@ -48,8 +49,20 @@ void add_typed(std::vector<Kernel>& table, std::initializer_list<std::string_vie
       table.push_back({.name = entry(name, type), .parameter_bytes = sizeof(Params)});
 }
 
+void add_tiles(std::vector<Kernel>& table) {
+  for (const auto kind : {Product::Kind::linear, Product::Kind::geglu, Product::Kind::conv})
+    for (const NamedTile& tile : kTiles)
+      for (const DType type : {DType::f16, DType::bf16})
+        if (has_tile(kind, tile.shape))
+          table.push_back(
+              {.name = entry_of(kind, tile, type),
+               .parameter_bytes = kind == Product::Kind::conv ? sizeof(ConvProductParams) : sizeof(LinearProductParams),
+               .dynamic_shared = static_cast<unsigned>(tile.shape.shared_bytes())});
+}
+
 std::vector<Kernel> make_table() {
   std::vector<Kernel> table;
+  add_tiles(table);
   add_typed<LinearParams>(table, {"linear_tile", "linear_row", "geglu_tile"});
   add_typed<ConvParams>(table, {"conv_tile", "conv_narrow"});
   add_typed<AttentionParams>(table, {"attention"});

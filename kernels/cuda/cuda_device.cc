@@ -9,22 +9,15 @@
 #include "kernels/cuda/choose.h"
 #include "kernels/cuda/gpu.h"
 #include "kernels/cuda/lattice.h"
+#include "kernels/cuda/products.h"
 
 namespace cudream {
 namespace {
 
 constexpr int64_t kStagingBytes = 16 << 20;  // raw weights pass through this much device memory on their way into their layout
 
-PerChannel per_channel(const View& v) {
-  return {v.data, v.shape[0] == 1 ? 0 : v.stride[0], v.dtype};
-}
-
 const float* vector(const Weight* w) {
   return w == nullptr ? nullptr : w->data.as<float>();
-}
-
-EpilogueParams epilogue(const Weight* bias, const Epilogue& e) {
-  return {vector(bias), per_channel(e.add), per_channel(e.gate), e.residual.data, e.act};
 }
 
 Tokens tokens(const View& v) {
@@ -46,7 +39,7 @@ int64_t rows_of_one(const View& x) {
 
 class CudaDevice final : public Device {
  public:
-  CudaDevice(int ordinal, DType precision) : gpu_(ordinal) {
+  CudaDevice(int ordinal, DType precision) : gpu_(ordinal), products_(gpu_, precision) {
     info_ = {.kind = fmt::format("cuda:{}", ordinal),
              .description = gpu_.description(),
              .compute = precision,
@@ -81,34 +74,9 @@ class CudaDevice final : public Device {
     return w;
   }
 
-  void linear(View out, View x, const Linear& l, const Epilogue& e) override {
-    gpu_.launch(choose_linear(x.dtype, rows_of_one(x), l.w->shape[0], x.shape[0]), linear_params(out, x, l, e));
-  }
-
-  void geglu(View out, View x, const Linear& l) override {
-    gpu_.launch(choose_geglu(x.dtype, rows_of_one(x), l.w->shape[0], x.shape[0]), linear_params(out, x, l, {}));
-  }
-
-  void conv2d(View out, View x, const Conv& c, const ConvArgs& a) override {
-    const auto size = [&](int axis) { return kernel_int(x.shape[axis]); };
-    kernel_int(x.shape.size() / x.shape[0]);  // the kernel's offsets within a picture
-    gpu_.launch(choose_conv(x.dtype, out.shape[1] * out.shape[2], out.shape[3], x.shape[0]),
-                ConvParams{.x = x.data,
-                           .w = c.w->data.data,
-                           .out = out.data,
-                           .height = size(1),
-                           .width = size(2),
-                           .channels = size(3),
-                           .up_height = a.up_height > 0 ? kernel_int(a.up_height) : size(1),
-                           .up_width = a.up_width > 0 ? kernel_int(a.up_width) : size(2),
-                           .out_height = kernel_int(out.shape[1]),
-                           .out_width = kernel_int(out.shape[2]),
-                           .outs = kernel_int(out.shape[3]),
-                           .kernel = kernel_int(c.w->shape[2]),
-                           .stride = a.stride,
-                           .pad = a.pad_left_top,
-                           .epilogue = epilogue(c.b, a.e)});
-  }
+  void linear(View out, View x, const Linear& l, const Epilogue& e) override { products_.linear(out, x, l, e); }
+  void geglu(View out, View x, const Linear& l) override { products_.geglu(out, x, l); }
+  void conv2d(View out, View x, const Conv& c, const ConvArgs& a) override { products_.conv2d(out, x, c, a); }
 
   void attention(View out, View q, View k, View v, const AttentionArgs& a) override {
     const int64_t size = q.shape[2] / a.heads;
@@ -207,16 +175,6 @@ class CudaDevice final : public Device {
     copy(out, x);
   }
 
-  static LinearParams linear_params(const View& out, const View& x, const Linear& l, const Epilogue& e) {
-    return {.x = x.data,
-            .w = l.w->data.data,
-            .out = out.data,
-            .rows = kernel_int(rows_of_one(x)),
-            .depth = kernel_int(l.w->shape[1]),
-            .outs = kernel_int(l.w->shape[0]),
-            .epilogue = epilogue(l.b, e)};
-  }
-
   static NormParams norm_params(const View& out, const View& x, const Norm& n, int64_t rows) {
     return {.x = x.data,
             .out = out.data,
@@ -230,6 +188,7 @@ class CudaDevice final : public Device {
   }
 
   Gpu gpu_;
+  Products products_;
   DeviceInfo info_;
   void* staging_ = nullptr;
 };

@@ -34,7 +34,8 @@ struct Driver {
 
   // The values used here of CUresult, CUdevice_attribute, CUfunction_attribute, CUstream_flags and CUstreamCaptureMode.
   static constexpr Result kOutOfMemory = 2, kNoDevice = 100, kNoImage = 209, kUnsupportedPtx = 222, kMismatch = 803;
-  static constexpr int kMultiprocessors = 16, kCapabilityMajor = 75, kCapabilityMinor = 76;
+  static constexpr int kMultiprocessors = 16, kCapabilityMajor = 75, kCapabilityMinor = 76, kSharedBytes = 81;
+  static constexpr int kClock = 13, kMemoryClock = 36, kMemoryBits = 37;
   static constexpr int kDynamicSharedBytes = 8;
   static constexpr unsigned kNonBlocking = 1;
   static constexpr int kCaptureThisThread = 1;

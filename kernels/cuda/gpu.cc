@@ -43,7 +43,7 @@ Gpu::~Gpu() {
 }
 
 void Gpu::find_card(int ordinal) {
-  int count = 0, major = 0, minor = 0, multiprocessors = 0, version = 0;
+  int count = 0, major = 0, minor = 0, multiprocessors = 0, shared = 0, clock = 0, memory_clock = 0, memory_bits = 0, version = 0;
   driver_.check(driver_.device_count(&count), "counting GPUs");
   if (ordinal < 0 || ordinal >= count)
     throw fail(Code::device, "--device cuda:{}: this machine has {} CUDA device{}, numbered from 0", ordinal, count,
@@ -55,12 +55,17 @@ void Gpu::find_card(int ordinal) {
   driver_.check(driver_.device_memory(&bytes, device_), "asking cuda:{} for its memory", ordinal);
   for (const auto& [value, attribute] : {std::pair(&major, Driver::kCapabilityMajor),
                                          {&minor, Driver::kCapabilityMinor},
-                                         {&multiprocessors, Driver::kMultiprocessors}})
+                                         {&multiprocessors, Driver::kMultiprocessors},
+                                         {&shared, Driver::kSharedBytes},
+                                         {&clock, Driver::kClock},
+                                         {&memory_clock, Driver::kMemoryClock},
+                                         {&memory_bits, Driver::kMemoryBits}})
     driver_.check(driver_.device_attribute(value, attribute, device_), "asking cuda:{} what it can do", ordinal);
   driver_.check(driver_.version(&version), "asking the driver for its version");
 
   name_ = fmt::format("cuda:{} ({}, compute capability {}.{})", ordinal, text.data(), major, minor);
   memory_bytes_ = static_cast<int64_t>(bytes);
+  card_ = card_of(10 * major + minor, multiprocessors, shared, clock, memory_clock, memory_bits);
   description_ = fmt::format("{}, compute capability {}.{}, {} multiprocessors, driver for CUDA {}.{}", text.data(), major, minor,
                              multiprocessors, version / 1000, version % 1000 / 10);
   if (10 * major + minor < kOldestCapability)

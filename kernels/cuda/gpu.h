@@ -11,6 +11,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "kernels/cuda/card.h"
 #include "kernels/cuda/choose.h"
 #include "kernels/cuda/driver.h"
 #include "kernels/device.h"
@@ -28,6 +29,7 @@ class Gpu {
 
   const std::string& description() const { return description_; }
   int64_t memory_bytes() const { return memory_bytes_; }
+  const Card& card() const { return card_; }
 
   void* allocate(int64_t bytes);    // Error(out_of_memory) says what is needed and what is free
   void release(void* at) noexcept;  // waits for the work queued before
@@ -60,6 +62,7 @@ class Gpu {
   Driver::Device device_ = 0;
   std::string name_, description_;  // "cuda:0, NVIDIA A100 ..."
   int64_t memory_bytes_ = 0;
+  Card card_;
   bool recording_ = false;
   Owned<Driver::Device> context_;
   Driver::Context current_ = nullptr;

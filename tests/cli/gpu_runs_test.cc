@@ -25,6 +25,19 @@ TEST(GpuHalf, StaysNear) {
 const std::string kTiny = "generate house -m '" + (golden() / "models" / "sd1.safetensors").string() +
                           "' --device cuda --precision f32 --steps 1 --width 64 --height 64 --seed 1 -o a.png ";
 
+// The tensor-core kernels are what runs, not only what passes.
+TEST(GpuHalf, RunsOnTensorCores) {
+  const Program program;
+  const Outcome o = program.run("generate house -m '" + (golden() / "models" / "sd1.safetensors").string() +
+                                    "' --device cuda --precision f16 --steps 1 --width 64 --height 64 --seed 1 -o a.png ",
+                                "CUDREAM_VGPU_REPORT='" + (program.path() / "report").string() + "'");
+  ASSERT_EQ(o.status, 0) << o.err;
+  const std::string report = program.read("report");
+  EXPECT_THAT(report, testing::ContainsRegex("\"linear_[0-9]+x[0-9]+_f16\""));
+  EXPECT_THAT(report, testing::ContainsRegex("\"geglu_[0-9]+x[0-9]+_f16\""));
+  EXPECT_THAT(report, testing::ContainsRegex("\"conv_[0-9]+x[0-9]+_f16\""));
+}
+
 TEST(GpuProgram, OutOfMemoryIsOneLineAndAStatus) {
   const Program program;
   const Outcome o = program.run(kTiny, "CUDREAM_VGPU_FAIL_ALLOC=40");

@@ -114,9 +114,12 @@ std::vector<float> predict(Device& device) {
     const Tensor context = ops.cast(states, device.info().compute);
     const std::vector<int32_t> lengths{77, 70};
     const PromptState prompt = unet.read(ops, context, lengths);
-    const Tensor latents = ops.upload(DType::f32, {2, 8, 8, 4}, std::span<const float>(x));
+    const Tensor noisy = ops.upload(DType::f32, {2, 8, 8, 4}, std::span<const float>(x));
+    const Tensor latents = ops.cast(noisy, device.info().compute);
     const Tensor time = ops.upload(DType::f32, {1}, std::span<const float>(t));
-    const Tensor y = unet.predict(ops, latents, time, prompt);
+    const Tensor times = unet.embed(ops, time);
+    const Tensor half = unet.predict(ops, latents, times, prompt);
+    const Tensor y = ops.cast(half, DType::f32);
     if (!ops.rehearsing()) out = ops.download(y);
   };
   ops.run(ops.rehearse(body), body);

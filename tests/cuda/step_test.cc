@@ -1,0 +1,112 @@
+// The products of one denoising step of SD 1.5 at 512x512 with guidance, as the network itself asks for them: who serves each,
+// and the modelled time on three cards against the limit. Modelled: counted cycles and assumed latencies, no card has run them.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "kernels/cuda/product.h"
+#include "kernels/ops.h"
+#include "nets/unet.h"
+
+namespace cudream {
+namespace {
+
+// Computes nothing and notes every product. Addresses are never read.
+class Notes final : public Device {
+ public:
+  Notes() { info_ = {.kind = "notes", .description = "a list of products", .compute = DType::f16}; }
+  std::vector<Product> products;
+
+  const DeviceInfo& info() const override { return info_; }
+  void* allocate(int64_t) override { return this; }
+  void release(void*, int64_t) override {}
+  void upload(View, std::span<const std::byte>) override {}
+  void download(std::span<std::byte>, View) override {}
+  Weight prepack(Use, DType, const Shape&, std::span<const std::byte>) override { return {}; }
+  std::unique_ptr<Replay> record(const std::function<void()>&) override { return nullptr; }
+  bool has(Fused f) const override { return f == Fused::geglu; }
+
+  void linear(View, View x, const Linear& l, const Epilogue&) override { note(Product::Kind::linear, x, l); }
+  void geglu(View, View x, const Linear& l) override { note(Product::Kind::geglu, x, l); }
+  void conv2d(View out, View x, const Conv& c, const ConvArgs&) override {
+    products.push_back({.kind = Product::Kind::conv,
+                        .rows = out.shape[1] * out.shape[2],
+                        .outs = out.shape[3],
+                        .channels = x.shape[3],
+                        .taps = c.w->shape[2] * c.w->shape[3]});
+  }
+  void attention(View, View, View, View, const AttentionArgs&) override {}
+  void group_norm(View, View, const Norm&, const NormArgs&) override {}
+  void layer_norm(View, View, const Norm&) override {}
+  void act(View, View, Act) override {}
+  void multiply(View, View, View) override {}
+  void combine(View, std::span<const Term>) override {}
+  void lerp(View, View, View, View) override {}
+  void copy(View, View) override {}
+  void gather(View, const Weight&, View) override {}
+  void sinusoid(View, View, float, bool, float) override {}
+
+ private:
+  void note(Product::Kind kind, const View& x, const Linear& l) {
+    products.push_back({.kind = kind, .rows = x.shape.rows() / x.shape[0], .outs = l.w->shape[0], .channels = l.w->shape[1]});
+  }
+  DeviceInfo info_;
+};
+
+std::vector<Product> products_of_a_step() {
+  WeightStore store;
+  const UNet unet(store.root() / "unet", UNetSpec{});
+  Notes device;
+  Ops o(device);
+  const auto job = [&] {
+    const Tensor x = o.make(DType::f16, {kBranches, 64, 64, 4}), t = o.make(DType::f32, {1}),
+                 context = o.make(DType::f16, {kBranches, 77, 768});
+    const Tensor times = unet.embed(o, t);
+    const PromptState prompt = unet.read(o, context, std::vector<int32_t>{77, 77});
+    device.products.clear();  // so far what is made once a picture
+    const Tensor out = unet.predict(o, x, times, prompt);
+  };
+  const Ops::Plan plan = o.rehearse(job);
+  o.run(plan, job);
+  return device.products;
+}
+
+TEST(ModelledStep, TilesServeAllButTheFirstConvolution) {
+  int tiles = 0;
+  for (const Product& p : products_of_a_step()) {
+    if (provider_of(p) == Provider::tiles)
+      tiles++;
+    else
+      EXPECT_EQ(p.channels, 4) << fmt::format("{} rows, {} -> {}", p.rows, p.channels, p.outs);
+  }
+  EXPECT_EQ(tiles, 51 + 14 + 16 * 8) << "convolutions, shortcuts, and each transformer's";
+}
+
+struct Modelled {
+  const char* name;
+  Card card;
+  double clock;  // MHz
+  double most;   // times the limit
+};
+
+TEST(ModelledStep, IsNearTheLimit) {
+  const std::vector<Product> all = products_of_a_step();
+  for (const Modelled& m : {Modelled{"RTX 4090", card_of(89, 128, 102400, 2520000, 10501000, 384), 2520, 1.05},
+                            Modelled{"A100", card_of(80, 108, 167936, 1410000, 1593000, 5120), 1410, 1.28},
+                            Modelled{"H200", card_of(90, 132, 233472, 1980000, 3201000, 6144), 1980, 1.46}}) {
+    double chosen = 0, least = 0;
+    for (const Product& p : all)
+      if (provider_of(p) == Provider::tiles) {
+        chosen += choose_tile(p, m.card).cycles;
+        least += least_cycles(p, m.card);
+      }
+    fmt::print("modelled, not measured: the products of a SD 1.5 step on {}: {:.2f} ms, {:.2f} times the limit of {:.2f} ms\n",
+               m.name, chosen / m.clock / 1e3, chosen / least, least / m.clock / 1e3);
+    EXPECT_LE(chosen / least, m.most) << m.name;
+  }
+}
+
+}  // namespace
+}  // namespace cudream
