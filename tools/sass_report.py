@@ -32,7 +32,7 @@ LIMITS = [
     (r"(conv|linear)_64x160", None, 0.95),
     (r"(conv|linear|geglu)_64x64", None, None),
     (r"flash(160_small|512)_", None, None),
-    (r"flash160_", 4.01, 0.95),
+    (r"flash160_", 4.02, 0.95),
     (r"flash80_", 4.3, 0.95),
     (r"flash64_", 4.8, 0.95),
     (r"flash40_", 6.1, 0.95),

@@ -65,12 +65,11 @@ struct LinearProductParams {
   const void* x;
 };
 
-// A's rows are the windows of x [N,height,width,channels]. The channels may come from two tensors, one behind the other.
+// A's rows are the windows of x [N,height,width,channels], channels a multiple of kTileStep.
 struct ConvProductParams {
   ProductParams product;
-  const void* x[2];
-  int channels[2];  // multiples of kTileStep; 0: no second tensor
-  int height, width, out_height, out_width;
+  const void* x;
+  int height, width, channels, out_height, out_width;
   int kernel, stride, pad;  // pad: zeros left and top
   int doubled;              // 1: the filter sees x enlarged twice by nearest neighbours
 };

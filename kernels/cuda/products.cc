@@ -162,10 +162,10 @@ void Products::conv2d(View out, View x, const Conv& c, const ConvArgs& a) {
   switch (provider_of(p)) {
     case Provider::tiles:
       launch_tiles(p, ConvProductParams{.product = product_params(p, out, c.w, c.b, a.e),
-                                        .x = {x.data, nullptr},
-                                        .channels = {kernel_int(p.channels), 0},
+                                        .x = x.data,
                                         .height = kernel_int(x.shape[1]),
                                         .width = kernel_int(x.shape[2]),
+                                        .channels = kernel_int(p.channels),
                                         .out_height = kernel_int(out.shape[1]),
                                         .out_width = kernel_int(out.shape[2]),
                                         .kernel = kernel_int(c.w->shape[2]),

@@ -90,6 +90,22 @@ TEST_F(Images, TakeParametersOfTheStructsLength) {
   }
 }
 
+// Kernels with a main loop on tensor cores are long to compile and to trust: both types counted, at most 60 in the whole device.
+TEST_F(Images, HoldFewTensorCoreKernels) {
+  int heavy = 0;
+  for (const KernelImage& image : kernel_images())
+    for (const Part& part : parts_of(image.fatbin)) {
+      if (!part.ptx) continue;
+      for (size_t at = part.payload.find(".entry"); at != std::string_view::npos;) {
+        const size_t next = part.payload.find(".entry", at + 1);
+        heavy += part.payload.substr(at, next - at).find("mma.sync") != std::string_view::npos;
+        at = next;
+      }
+    }
+  EXPECT_GE(heavy, 20) << "the tiles of products alone";
+  EXPECT_LE(heavy, 60);
+}
+
 // Nothing in a kernel may leave it: no calls, no printing.
 TEST_F(Images, CallNothing) {
   for (const KernelImage& image : kernel_images())
