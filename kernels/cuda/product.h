@@ -49,6 +49,10 @@ struct TileChoice {
 inline constexpr int kBranches = 2;
 TileChoice choose_tile(const Product&, const Card&);
 
+// Room for the shares of one launch; a product that needs more is launched a piece at a time. At the splits that are chosen, a
+// piece keeps every card busy.
+inline constexpr int64_t kSharesBytes = 64 << 20;
+
 // Whether `tile` has a kernel of this kind.
 bool has_tile(Product::Kind, const TileShape& tile);
 std::string entry_of(Product::Kind, const NamedTile&, DType);

@@ -10,9 +10,6 @@
 namespace cudream {
 namespace {
 
-// Room for the shares of one launch; a product that needs more is launched a piece at a time. At the splits that are chosen, a
-// piece keeps every card busy.
-constexpr int64_t kSharesBytes = 64 << 20;
 constexpr int64_t kCounters = kSharesBytes / (2 * kTile64x64.rows * kTile64x64.cols * 4);
 
 PerChannel per_channel(const View& v) {

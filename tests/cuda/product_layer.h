@@ -19,7 +19,8 @@ struct ProductLayer {
   int stride = 1;
   bool doubled = false;     // by nearest neighbours, before the filter
   bool asymmetric = false;  // no zeros left and top, as the VAE shrinks
-  bool ends = false;        // bias, add, gate, residual, silu; geglu: bias
+  bool ends = false;        // bias, add, act, gate (in f32), residual; geglu: bias
+  Act act = Act::silu;
 
   int64_t out_size(int64_t n) const {
     const int64_t enlarged = doubled ? 2 * n : n, zeros = asymmetric ? 1 : 2 * (kernel / 2);
@@ -67,9 +68,9 @@ class LayerRun {
     const View y = view(out, {});
     Epilogue e;
     if (l.ends && !geglu) {
-      e.act = Act::silu;
+      e.act = l.act;
       e.add = view({pictures, n}, per_picture(4, pictures, first, columns));
-      e.gate = view({pictures, n}, per_picture(5, pictures, first, columns));
+      e.gate = view({pictures, n}, per_picture(5, pictures, first, columns), DType::f32);
       std::vector<float> residual;
       for (int64_t p = 0; p < pictures; p++)
         for (int64_t row = 0; row < l.rows(); row++)
@@ -133,8 +134,8 @@ class LayerRun {
     return &weights_.back();
   }
   // Empty values: left as they are.
-  View view(const Shape& shape, const std::vector<float>& v) {
-    const DType type = device_.info().compute;
+  View view(const Shape& shape, const std::vector<float>& v) { return view(shape, v, device_.info().compute); }
+  View view(const Shape& shape, const std::vector<float>& v, DType type) {
     views_.emplace_back(device_.allocate(shape.size() * size_of(type)), type, shape);
     if (v.empty()) return views_.back();
     std::vector<uint16_t> narrow;

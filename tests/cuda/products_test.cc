@@ -30,7 +30,8 @@ const std::vector<ProductLayer>& layers() {
       {.kind = Kind::conv, .height = 24, .width = 20, .in = 320, .out = 4, .kernel = 3, .ends = true},
       {.kind = Kind::linear, .height = 16, .width = 16, .in = 1280, .out = 1280, .ends = true},
       {.kind = Kind::linear, .height = 32, .width = 32, .in = 320, .out = 960},
-      {.kind = Kind::linear, .height = 7, .width = 11, .in = 768, .out = 640},
+      {.kind = Kind::linear, .height = 7, .width = 11, .in = 768, .out = 640, .ends = true, .act = Act::gelu},
+      {.kind = Kind::linear, .height = 7, .width = 11, .in = 768, .out = 640, .ends = true, .act = Act::quick_gelu},
       {.kind = Kind::geglu, .height = 32, .width = 32, .in = 320, .out = 2560, .ends = true},
       {.kind = Kind::geglu, .height = 8, .width = 8, .in = 1280, .out = 10240, .ends = true},
   };
@@ -98,6 +99,21 @@ TEST_P(Products, GiveAPictureTheSameBytesInAnyBatch) {
       EXPECT_TRUE(std::equal(batch.begin(), batch.end(), alone.begin())) << describe(l) << ", batch of " << pictures;
     }
   }
+}
+
+// The workspace of shares does not hold all tiles of a large batch, which is then launched in pieces.
+TEST_P(Products, AreTheSameInPieces) {
+  if (GetParam() != DType::f16) GTEST_SKIP() << "one type is enough";
+  const ProductLayer l{.kind = Kind::linear, .height = 8, .width = 8, .in = 512, .out = 320};
+  const int64_t pictures = 440;
+  const TileChoice choice = choose_tile({.kind = l.kind, .rows = l.rows(), .outs = l.out, .channels = l.in},
+                                        card_of(80, 108, 167936, 1410000, 1593000, 5120));  // the virtual GPU's default
+  ASSERT_GT(choice.splits * pictures * l.rows() * l.out * 4, kSharesBytes);
+  LayerRun run(*device_, l), first(*device_, l), last(*device_, l);
+  const std::vector<std::byte> all = run.bytes(run.run(pictures)), one = first.bytes(first.run(1)),
+                               other = last.bytes(last.run(1, pictures - 1));
+  EXPECT_TRUE(std::equal(one.begin(), one.end(), all.begin()));
+  EXPECT_TRUE(std::equal(other.rbegin(), other.rend(), all.rbegin()));
 }
 
 INSTANTIATE_TEST_SUITE_P(Cuda, Products, testing::Values(DType::f16, DType::bf16),
