@@ -100,6 +100,14 @@ struct NormParams {
   Act act;
 };
 
+// GroupNorm by slices of a picture's pixels, as many as the grid is wide, and chunks of its channels, as many as it is high.
+struct SliceParams {
+  NormParams norm;
+  void* parts;  // [N,slices,groups] of three floats
+  int slice;    // pixels
+  int chunk;    // channels, whole groups
+};
+
 // An array walked in the order of `Lattice`; strides in elements, outermost first, as many as Lattice::rank.
 struct Operand {
   void* data;

@@ -1,9 +1,12 @@
-// The choices, and the table of entries. Tile sizes are those of tile.cuh, the attention files, norm.cu and pointwise.cu.
+// The choices, and the table of entries. Tile sizes are those of tile.cuh, the attention files, the norm files and pointwise.cu.
 #include "kernels/cuda/choose.h"
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cmath>
 #include <limits>
+#include <numeric>
 #include <vector>
 
 #include "core/error.h"
@@ -20,6 +23,10 @@ constexpr int64_t kOutsPerRowBlock = 4;
 constexpr int64_t kQueries = 16, kKeys = 32, kKeyRow = 36;
 constexpr unsigned kAttentionThreads = 128, kGroupThreads = 256, kRowThreads = 128, kElementThreads = 256;
 constexpr int64_t kRowsPerBlock = 4;
+constexpr int64_t kGroupColumns = 320;  // 16-byte vectors of channels, a thread each
+constexpr int64_t kAffineBytes = 16, kFewBlocks = 16;
+constexpr int64_t kHeldChannels = 1280, kHeldRows = 24;  // of a LayerNorm that keeps rows in registers
+constexpr unsigned kHeldThreads = 256;
 
 // Attention on tensor cores. Where blocks of 128 queries would be too few for a card, those of 64 come first.
 struct FlashKernel {
@@ -60,6 +67,11 @@ void add_tiles(std::vector<Kernel>& table) {
                .dynamic_shared = static_cast<unsigned>(tile.shape.shared_bytes())});
 }
 
+template <typename Params>
+void add_pointwise(std::vector<Kernel>& table, std::string_view verb, std::initializer_list<int> each) {
+  for (const int n : each) table.push_back({.name = choose_pointwise(verb, 1, n).kernel, .parameter_bytes = sizeof(Params)});
+}
+
 std::vector<Kernel> make_table() {
   std::vector<Kernel> table;
   add_tiles(table);
@@ -71,13 +83,15 @@ std::vector<Kernel> make_table() {
     for (const DType type : {DType::f16, DType::bf16})
       table.push_back({.name = entry(k.name, type), .parameter_bytes = sizeof(AttentionParams), .dynamic_shared = k.shared});
   add_typed<NormParams>(table, {"group_norm", "layer_norm"});
-  table.push_back({.name = "act", .parameter_bytes = sizeof(ActParams)});
-  table.push_back({.name = "multiply", .parameter_bytes = sizeof(MultiplyParams)});
-  table.push_back({.name = "lerp", .parameter_bytes = sizeof(LerpParams)});
-  table.push_back({.name = "copy", .parameter_bytes = sizeof(CopyParams)});
-  table.push_back({.name = "combine", .parameter_bytes = sizeof(CombineParams)});
-  table.push_back({.name = "gather", .parameter_bytes = sizeof(GatherParams)});
-  table.push_back({.name = "sinusoid", .parameter_bytes = sizeof(SinusoidParams)});
+  add_typed<NormParams>(table, {"layer_norm_vectors"});
+  add_typed<SliceParams>(table, {"group_sums", "group_scale"});
+  add_pointwise<ActParams>(table, "act", {1, 4, 8});
+  add_pointwise<MultiplyParams>(table, "multiply", {1, 4, 8});
+  add_pointwise<LerpParams>(table, "lerp", {1, 4});
+  add_pointwise<CopyParams>(table, "copy", {1, 4, 8});
+  add_pointwise<CombineParams>(table, "combine", {1, 4});
+  add_pointwise<GatherParams>(table, "gather", {1, 4});
+  add_pointwise<SinusoidParams>(table, "sinusoid", {1});
   return table;
 }
 
@@ -122,16 +136,46 @@ Launch choose_attention(const AttentionLayer& l, int64_t pictures) {
           static_cast<unsigned>(shared)};
 }
 
+std::optional<Slices> choose_slices(const GroupNormLayer& l, int64_t pictures) {
+  const int64_t vector = 16 / size_of(l.type), each = l.channels / l.groups;
+  if (!l.vectors || l.channels / vector > kGroupColumns) return std::nullopt;
+  // Beside x, n slices read 8 n channels bytes of gains and biases, and n^2 groups moments twice: here at most a sixteenth of the
+  // bytes of x and out.
+  const auto share = static_cast<double>(l.pixels * l.channels * size_of(l.type)) / 8;
+  const auto a = static_cast<double>(2 * kMomentBytes * l.groups), b = static_cast<double>(8 * l.channels);
+  const auto wanted = static_cast<int64_t>((std::sqrt(b * b + 4 * a * share) - b) / (2 * a));
+  if (wanted < 1) return std::nullopt;
+  const int64_t pixels = (l.pixels + wanted - 1) / wanted, count = (l.pixels + pixels - 1) / pixels;
+  // Few slices: chunks of whole groups, whole vectors and whole sectors of memory give more blocks.
+  const int64_t step = std::lcm(std::lcm(each, vector), 32 / size_of(l.type));
+  int64_t chunk = l.channels;
+  while (count * (l.channels / chunk) < kFewBlocks && chunk % 2 == 0 && chunk / 2 % step == 0) chunk /= 2;
+
+  const int64_t columns = chunk / vector,
+                rows = std::max<int64_t>(1, kGroupThreads / columns);  // vectors that a block reads at once
+  const Dim grid{blocks(l.pixels, pixels), blocks(l.channels, chunk), blocks(pictures, 1)};
+  const auto threads = static_cast<unsigned>((columns * rows + 31) / 32 * 32);
+  return Slices{pixels,
+                count,
+                chunk,
+                {entry("group_sums", l.type), grid, threads, static_cast<unsigned>(rows * chunk * kMomentBytes)},
+                {entry("group_scale", l.type), grid, threads, static_cast<unsigned>(chunk * kAffineBytes)}};
+}
+
 Launch choose_group_norm(DType type, int64_t groups, int64_t pictures) {
   return {entry("group_norm", type), {blocks(groups, 1), 1, blocks(pictures, 1)}, kGroupThreads};
 }
 
-Launch choose_layer_norm(DType type, int64_t rows) {
+Launch choose_layer_norm(DType type, int64_t rows, int64_t channels, bool vectors) {
+  if (vectors && channels <= kHeldChannels)
+    return {entry("layer_norm_vectors", type), {blocks(rows, kHeldRows), 1, 1}, kHeldThreads};
   return {entry("layer_norm", type), {blocks(rows, kRowsPerBlock), 1, 1}, kRowThreads};
 }
 
-Launch choose_pointwise(std::string_view verb, int64_t elements) {
-  return {std::string(verb), {blocks(elements, kElementThreads), 1, 1}, kElementThreads};
+Launch choose_pointwise(std::string_view verb, int64_t elements, int each) {
+  return {each == 1 ? std::string(verb) : fmt::format("{}_by{}", verb, each),
+          {blocks(elements, each * kElementThreads), 1, 1},
+          kElementThreads};
 }
 
 }  // namespace cudream

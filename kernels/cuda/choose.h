@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -48,9 +49,26 @@ struct AttentionLayer {
 // Tensor cores for f16 and bf16 heads of 40, 64, 80, 160 and 512, not causal; else the plain kernel. Throws Error(unsupported)
 // for a head that needs more than kSharedLimit there: beyond 740 elements.
 Launch choose_attention(const AttentionLayer& layer, int64_t pictures);
+
+// One picture's GroupNorm over x [pixels,channels].
+struct GroupNormLayer {
+  DType type;
+  int64_t pixels, channels, groups;
+  bool vectors = false;  // pixels begin at multiples of 16 bytes, those of out too
+};
+// GroupNorm by slices of `pixels` pixels, `count` of them, and chunks of channels: two launches, which pass on kMomentBytes for
+// each slice and group.
+inline constexpr int64_t kMomentBytes = 12;
+struct Slices {
+  int64_t pixels, count, chunk;
+  Launch sums, scale;
+};
+std::optional<Slices> choose_slices(const GroupNormLayer& layer, int64_t pictures);  // nullopt: the plain kernel
 Launch choose_group_norm(DType type, int64_t groups, int64_t pictures);
-Launch choose_layer_norm(DType type, int64_t rows);
-// act, multiply, lerp, copy, combine, gather, sinusoid: one thread per element, whatever the type.
-Launch choose_pointwise(std::string_view verb, int64_t elements);
+
+Launch choose_layer_norm(DType type, int64_t rows, int64_t channels, bool vectors);
+// act, multiply, lerp, copy, combine, gather, sinusoid, whatever the type: one thread for every `each` elements, 1, 4 or 8
+// (lattice.h).
+Launch choose_pointwise(std::string_view verb, int64_t elements, int each);
 
 }  // namespace cudream

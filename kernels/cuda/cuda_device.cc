@@ -15,6 +15,7 @@ namespace cudream {
 namespace {
 
 constexpr int64_t kStagingBytes = 16 << 20;  // raw weights pass through this much device memory on their way into their layout
+constexpr int64_t kScratchBytes = 4 << 20;
 
 const float* vector(const Weight* w) {
   return w == nullptr ? nullptr : w->data.as<float>();
@@ -24,12 +25,14 @@ Tokens tokens(const View& v) {
   return {v.data, v.stride[0], v.stride[1]};
 }
 
+bool aligned(const View& v) {
+  return reinterpret_cast<uintptr_t>(v.data) % 16 == 0;
+}
+
 // Whether all rows of the last axis begin at multiples of 16 bytes.
 bool row_vectors(const View& v) {
-  const auto aligned = [](uint64_t bytes) { return bytes % 16 == 0; };
-  bool all = aligned(reinterpret_cast<uintptr_t>(v.data));
-  for (size_t axis = 0; axis + 1 < static_cast<size_t>(v.shape.rank); axis++)
-    all &= aligned(static_cast<uint64_t>(v.stride[axis] * size_of(v.dtype)));
+  bool all = aligned(v);
+  for (size_t axis = 0; axis + 1 < static_cast<size_t>(v.shape.rank); axis++) all &= v.stride[axis] * size_of(v.dtype) % 16 == 0;
   return all;
 }
 
@@ -44,9 +47,11 @@ class CudaDevice final : public Device {
              .description = gpu_.description(),
              .compute = precision,
              .memory_bytes = gpu_.memory_bytes()};
+    scratch_ = gpu_.allocate(kScratchBytes);
   }
   ~CudaDevice() override {
     if (staging_ != nullptr) gpu_.release(staging_);
+    gpu_.release(scratch_);
   }
   CudaDevice(const CudaDevice&) = delete;
   CudaDevice& operator=(const CudaDevice&) = delete;
@@ -100,54 +105,64 @@ class CudaDevice final : public Device {
     NormParams p = norm_params(out, x, n, rows_of_one(x));
     p.groups = a.groups;
     p.act = a.act;
-    gpu_.launch(choose_group_norm(x.dtype, a.groups, x.shape[0]), p);
+    const GroupNormLayer layer{x.dtype, p.pixels, p.channels, p.groups, row_vectors(x) && row_vectors(out)};
+    if (choose_slices(layer, 1))
+      norm_by_slices(layer, p, x.shape[0]);
+    else
+      gpu_.launch(choose_group_norm(x.dtype, a.groups, x.shape[0]), p);
   }
   void layer_norm(View out, View x, const Norm& n) override {
-    gpu_.launch(choose_layer_norm(x.dtype, x.shape.rows()), norm_params(out, x, n, x.shape.rows()));
+    const int64_t rows = x.shape.rows();
+    gpu_.launch(choose_layer_norm(x.dtype, rows, x.shape.back(), row_vectors(x) && row_vectors(out)),
+                norm_params(out, x, n, rows));
   }
 
   void act(View out, View x, Act a) override {
     ActParams p{.act = a};
     p.lattice = join_axes({out, x}, {&p.out, &p.x});
-    gpu_.launch(choose_pointwise("act", out.shape.size()), p);
+    gpu_.launch(choose_pointwise("act", out.shape.size(), neighbours(p.lattice, {&p.out, &p.x})), p);
   }
   void multiply(View out, View a, View b) override {
     MultiplyParams p{};
     p.lattice = join_axes({out, a, b}, {&p.out, &p.a, &p.b});
-    gpu_.launch(choose_pointwise("multiply", out.shape.size()), p);
+    gpu_.launch(choose_pointwise("multiply", out.shape.size(), neighbours(p.lattice, {&p.out, &p.a, &p.b})), p);
   }
   void lerp(View out, View a, View b, View weight) override {
     LerpParams p{};
     p.lattice = join_axes({out, a, b, weight}, {&p.out, &p.a, &p.b, &p.weight});
-    gpu_.launch(choose_pointwise("lerp", out.shape.size()), p);
+    gpu_.launch(choose_pointwise("lerp", out.shape.size(), neighbours(p.lattice, {&p.out, &p.a, &p.b, &p.weight})), p);
   }
   void copy(View out, View x) override {
     CopyParams p{};
     p.lattice = join_axes({out, x}, {&p.out, &p.x});
-    gpu_.launch(choose_pointwise("copy", out.shape.size()), p);
+    gpu_.launch(choose_pointwise("copy", out.shape.size(), neighbours(p.lattice, {&p.out, &p.x})), p);
   }
   void combine(View out, std::span<const Term> terms) override {
     invariant(terms.size() <= CombineParams::kMaxTerms, "combine of {} terms", terms.size());
     CombineParams p{.out = out.as<float>(), .terms = static_cast<int>(terms.size()), .size = kernel_int(out.shape.size())};
+    bool vectors = p.size % 4 == 0 && aligned(out);
     for (size_t i = 0; i < terms.size(); i++) {
       p.x[i] = terms[i].x.as<float>();
       p.scale[i] = terms[i].scale;
+      vectors &= aligned(terms[i].x);
     }
-    gpu_.launch(choose_pointwise("combine", out.shape.size()), p);
+    gpu_.launch(choose_pointwise("combine", out.shape.size(), vectors ? 4 : 1), p);
   }
   void gather(View out, const Weight& table, View ids) override {
     invariant(ids.dense() && out.dense(), "gather takes dense ids");
-    gpu_.launch(choose_pointwise("gather", out.shape.size()), GatherParams{.out = out.as<float>(),
-                                                                           .table = table.data.data,
-                                                                           .ids = ids.as<int>(),
-                                                                           .type = table.data.dtype,
-                                                                           .rows = kernel_int(ids.shape.size()),
-                                                                           .width = kernel_int(table.shape[1]),
-                                                                           .entries = kernel_int(table.shape[0])});
+    const bool vectors = table.shape[1] % 4 == 0 && aligned(out) && aligned(table.data);
+    gpu_.launch(choose_pointwise("gather", out.shape.size(), vectors ? 4 : 1),
+                GatherParams{.out = out.as<float>(),
+                             .table = table.data.data,
+                             .ids = ids.as<int>(),
+                             .type = table.data.dtype,
+                             .rows = kernel_int(ids.shape.size()),
+                             .width = kernel_int(table.shape[1]),
+                             .entries = kernel_int(table.shape[0])});
   }
   void sinusoid(View out, View t, float max_period, bool flip, float shift) override {
     const int64_t half = out.shape[1] / 2;
-    gpu_.launch(choose_pointwise("sinusoid", out.shape[0] * half),
+    gpu_.launch(choose_pointwise("sinusoid", out.shape[0] * half, 1),
                 SinusoidParams{.out = out.as<float>(),
                                .t = t.as<float>(),
                                .stride = t.stride[0],
@@ -158,6 +173,22 @@ class CudaDevice final : public Device {
   }
 
  private:
+  // As many pictures at a time as the scratch memory has room for: the work of one does not depend on it.
+  void norm_by_slices(const GroupNormLayer& layer, NormParams p, int64_t pictures) {
+    const int64_t part_bytes = choose_slices(layer, 1)->count * layer.groups * kMomentBytes;
+    const int64_t picture_bytes = layer.pixels * layer.channels * size_of(layer.type);
+    const auto* x = static_cast<const std::byte*>(p.x);
+    auto* out = static_cast<std::byte*>(p.out);
+    for (int64_t first = 0, some = kScratchBytes / part_bytes; first < pictures; first += some) {
+      const Slices s = *choose_slices(layer, std::min(some, pictures - first));
+      p.x = x + first * picture_bytes;
+      p.out = out + first * picture_bytes;
+      const SliceParams sliced{p, scratch_, kernel_int(s.pixels), kernel_int(s.chunk)};
+      gpu_.launch(s.sums, sliced);
+      gpu_.launch(s.scale, sliced);
+    }
+  }
+
   // Copies `count` raw rows, which lie in the staging memory, to their places in `w` as type and layout of it.
   void place_rows(const Weight& w, DType stored, int64_t from, int64_t count) {
     const int64_t taps = w.use == Use::conv ? w.shape[2] * w.shape[3] : 1;
@@ -191,6 +222,7 @@ class CudaDevice final : public Device {
   Products products_;
   DeviceInfo info_;
   void* staging_ = nullptr;
+  void* scratch_ = nullptr;  // what the two kernels of a GroupNorm pass on
 };
 
 }  // namespace

@@ -52,4 +52,18 @@ Lattice join_axes(std::initializer_list<View> views, std::initializer_list<Opera
   return lattice;
 }
 
+int neighbours(const Lattice& lattice, std::initializer_list<const Operand*> operands) {
+  const auto inner = static_cast<size_t>(std::max(lattice.rank, 1) - 1);
+  const auto together = [&](int each) {
+    return lattice.n[inner] % each == 0 && std::all_of(operands.begin(), operands.end(), [&](const Operand* o) {
+             const int64_t run = each * size_of(o->type);
+             bool all = (o->type == DType::f16 || o->type == DType::bf16 || (o->type == DType::f32 && each == 4)) &&
+                        o->stride[inner] == 1 && reinterpret_cast<uintptr_t>(o->data) % static_cast<uint64_t>(run) == 0;
+             for (size_t axis = 0; axis < inner; axis++) all &= o->stride[axis] % each == 0;
+             return all;
+           });
+  };
+  return together(8) ? 8 : together(4) ? 4 : 1;
+}
+
 }  // namespace cudream

@@ -29,16 +29,25 @@ std::vector<Launch> many(DType type, int64_t pictures) {
         all.push_back(choose_attention({type, rows, 8, std::min<int64_t>(width, 512), false, vectors}, pictures));
     }
   for (const int64_t groups : {1, 8, 32}) all.push_back(choose_group_norm(type, groups, pictures));
+  for (const int64_t pixels : {64, 1024, 4096, 262144})
+    for (const int64_t channels : {128, 320, 960})
+      if (const auto slices = choose_slices({type, pixels, channels, 32, true}, pictures)) {
+        all.push_back(slices->sums);
+        all.push_back(slices->scale);
+      }
   return all;
 }
 
 TEST(Choose, NamesOnlyEntriesThatExist) {
   for (const DType type : {DType::f32, DType::f16, DType::bf16}) {
     for (const Launch& launch : many(type, 2)) EXPECT_TRUE(exists(launch.kernel)) << launch.kernel;
-    EXPECT_TRUE(exists(choose_layer_norm(type, 77).kernel));
+    for (const bool vectors : {false, true}) EXPECT_TRUE(exists(choose_layer_norm(type, 77, 320, vectors).kernel));
   }
-  for (const char* verb : {"act", "multiply", "lerp", "copy", "combine", "gather", "sinusoid"})
-    EXPECT_TRUE(exists(choose_pointwise(verb, 9).kernel)) << verb;
+  for (const char* verb : {"act", "multiply", "copy"})
+    for (const int each : {1, 4, 8}) EXPECT_TRUE(exists(choose_pointwise(verb, 16, each).kernel)) << verb;
+  for (const char* verb : {"lerp", "combine", "gather"})
+    for (const int each : {1, 4}) EXPECT_TRUE(exists(choose_pointwise(verb, 16, each).kernel)) << verb;
+  EXPECT_TRUE(exists(choose_pointwise("sinusoid", 9, 1).kernel));
 }
 
 TEST(Choose, TakesNoAccountOfTheNumberOfPictures) {
@@ -61,8 +70,9 @@ TEST(Choose, CoversTheLayerAndNoMore) {
   EXPECT_EQ(whole.grid.y, 3u);
   EXPECT_EQ(choose_linear(DType::f32, 129, 193, 3).grid.x, 3u);
   EXPECT_EQ(choose_linear(DType::f32, 129, 193, 3).grid.y, 4u);
-  EXPECT_EQ(choose_layer_norm(DType::bf16, 9).grid.x, 3u);
-  EXPECT_EQ(choose_pointwise("copy", 257).grid.x, 2u);
+  EXPECT_EQ(choose_layer_norm(DType::bf16, 9, 320, false).grid.x, 3u);
+  EXPECT_EQ(choose_pointwise("copy", 257, 1).grid.x, 2u);
+  EXPECT_EQ(choose_pointwise("copy", 2056, 8).grid.x, 2u);
 }
 
 TEST(Choose, PrefersReadingWeightsOnceForFewRows) {
@@ -105,6 +115,28 @@ TEST(Choose, UsesTensorCoresForTheHeadsOfDiffusionNetworks) {
   // Blocks of 128 queries; of 64 where those would be few.
   EXPECT_EQ(choose_attention({DType::f16, 4096, 8, 40, false, true}, 2).grid.x, 32u);
   EXPECT_EQ(choose_attention({DType::f16, 256, 8, 160, false, true}, 2).grid.x, 4u);
+}
+
+TEST(Choose, CutsAGroupNormIntoSlices) {
+  for (const int64_t pixels : {49, 64, 1024, 4096, 262144})
+    for (const int64_t channels : {32, 128, 320, 960, 2560}) {
+      const auto s = choose_slices({DType::f16, pixels, channels, 32, true}, 1);
+      if (!s) continue;
+      EXPECT_EQ(s->sums.grid.x, s->count);
+      EXPECT_GE(s->count * s->pixels, pixels);
+      EXPECT_LT((s->count - 1) * s->pixels, pixels) << "an empty slice";
+      EXPECT_LE(s->sums.shared, 48u * 1024);
+      EXPECT_LE(16 * s->count * (s->count * 32 * 2 * kMomentBytes + 8 * channels), 2 * pixels * channels * 2)
+          << "too many bytes beside x";
+      EXPECT_EQ(channels % s->chunk, 0);
+      EXPECT_EQ(s->chunk % (channels / 32), 0) << "half a group";
+      EXPECT_EQ(s->chunk * 2 % 16, 0);
+    }
+  EXPECT_GE(choose_slices({DType::f16, 4096, 320, 32, true}, 1)->count, 16) << "blocks of a picture at the top of a UNet";
+  const auto small = choose_slices({DType::f16, 64, 1280, 32, true}, 1);
+  EXPECT_GE(small->count * 1280 / small->chunk, 8) << "blocks of a picture at the bottom of a UNet";
+  EXPECT_FALSE(choose_slices({DType::f16, 4096, 320, 32, false}, 1)) << "rows that begin anywhere";
+  EXPECT_FALSE(choose_slices({DType::f16, 4, 32, 32, true}, 1)) << "one block has it all";
 }
 
 }  // namespace

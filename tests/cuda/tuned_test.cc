@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <set>
 
@@ -77,6 +78,55 @@ TEST_F(Tuned, AttentionAgreesAtRealWidths) {
     for (const DType type : kHalves) EXPECT_TRUE(ran.contains(fmt::format("{}_{}", kernel, name_of(type)))) << kernel;
 }
 
+// What the launches read and wrote, as shares of `bytes`.
+std::vector<double> shares(const std::vector<nlohmann::json>& launches, const std::vector<double>& bytes) {
+  std::vector<double> found;
+  for (size_t i = 0; i < bytes.size(); i++) {
+    const nlohmann::json& l = launches[launches.size() - bytes.size() + i];
+    found.push_back((l["global_read_bytes"].get<double>() + l["global_write_bytes"].get<double>()) / bytes[i]);
+  }
+  return found;
+}
+
+// GroupNorm's first kernel reads x, its second reads x and writes out; all others read and write once.
+TEST_F(Tuned, NormsAndElementsMoveLittleMoreThanTheyMust) {
+  for (const DType type : kHalves) {
+    const auto device = cuda_or_null(type);
+    VerbStage s(*device, 2);
+    const auto expect = [&](const std::string& kernel, const std::vector<double>& bytes, const std::function<void()>& verb) {
+      verb();
+      device->download({}, View());  // waits
+      const std::vector<nlohmann::json> launches = report_.take();
+      EXPECT_EQ(launches.back()["kernel"], kernel);
+      EXPECT_EQ(launches.back()["global_write_sectors"].get<double>() * 32, launches.back()["global_write_bytes"].get<double>());
+      for (const double share : shares(launches, bytes)) EXPECT_LE(share, 1.1) << kernel;
+    };
+    const std::string end = fmt::format("_{}", name_of(type));
+    for (const auto& [size, channels] : {std::pair<int64_t, int64_t>{32, 320}, {16, 640}, {16, 1920}, {8, 1280}, {64, 128}}) {
+      const View x = s.input({size, size, channels}), y = s.output({size, size, channels});
+      const Norm norm = s.norm(channels, 1e-5f);
+      const auto bytes = static_cast<double>(x.bytes());
+      expect("group_scale" + end, {bytes, 2 * bytes}, [&] { device->group_norm(y, x, norm, {32, Act::silu}); });
+    }
+    for (const auto& [rows, channels] : {std::pair<int64_t, int64_t>{1024, 320}, {256, 640}, {60, 1280}}) {
+      const View x = s.input({rows, channels}), y = s.output({rows, channels});
+      const Norm norm = s.norm(channels, 1e-5f);
+      expect("layer_norm_vectors" + end, {2.0 * static_cast<double>(x.bytes())}, [&] { device->layer_norm(y, x, norm); });
+    }
+    const View both = s.input({256, 640}), left = both.slice(2, 0, 320), right = both.slice(2, 320, 640);
+    const View y = s.output({256, 320}), wide = s.output({256, 320}, DType::f32);
+    const auto bytes = static_cast<double>(y.bytes());
+    expect("act_by8", {2 * bytes}, [&] { device->act(y, left, Act::gelu); });
+    expect("multiply_by8", {3 * bytes}, [&] { device->multiply(y, left, right); });
+    expect("copy_by4", {3 * bytes}, [&] { device->copy(wide, right); });
+    const View a = s.input({5000}, DType::f32), b = s.input({5000}, DType::f32), w = s.input({5000}, DType::f32);
+    const std::array<Term, 2> terms{Term{1, a}, Term{2, b}};
+    const auto floats = static_cast<double>(a.bytes());
+    expect("combine_by4", {3 * floats}, [&] { device->combine(a, terms); });
+    expect("lerp_by4", {4 * floats}, [&] { device->lerp(a, a, b, w); });
+  }
+}
+
 // A UNet with the heads of real ones, and everything else small.
 UNetSpec narrow_unet() {
   return {.context = 64,
@@ -134,7 +184,8 @@ TEST_F(Tuned, EveryKernelRunsInAUNet) {
     EXPECT_LE(relative_l2(predict(*device), want), type == DType::f16 ? 1e-2 : 6e-2) << name_of(type);
     std::set<std::string> ran;
     for (const nlohmann::json& launch : report_.take()) ran.insert(launch["kernel"]);
-    for (const char* kernel : {"flash40", "flash64", "flash80", "flash160_small"})
+    for (const char* kernel :
+         {"flash40", "flash64", "flash80", "flash160_small", "group_sums", "group_scale", "layer_norm_vectors"})
       EXPECT_TRUE(ran.contains(fmt::format("{}_{}", kernel, name_of(type)))) << kernel << " never ran";
   }
 }
