@@ -209,8 +209,8 @@ int run(const Options& options) {
 Command add_bench(CLI::App& app) {
   auto options = std::make_shared<Options>();
   app.add_option("-m,--model", options->model, "Model to measure");
-  app.add_option("--random", options->random, "Measure a full-size network with random weights instead: sd15")
-      ->check(CLI::IsMember({"sd15"}));
+  app.add_option("--random", options->random, "Measure a full-size network with random weights instead: sd15, sd21 or sdxl")
+      ->check(CLI::IsMember({"sd15", "sd21", "sdxl"}));
   app.add_option("--size", options->size, "Pixels along a side; the model's own when left out");
   app.add_option("--steps", options->steps, "Steps of a run")->check(CLI::Range(1, 1000))->capture_default_str();
   app.add_option("--runs", options->runs, "Runs after the warm-up")->check(CLI::Range(1, 1000))->capture_default_str();

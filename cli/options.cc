@@ -23,7 +23,8 @@ void add_models_dir_option(CLI::App& app, HostOptions& host) {
 
 void add_host_options(CLI::App& app, HostOptions& host) {
   app.add_option("--device", host.device, "auto, cuda, cuda:N, cpu or reference")->capture_default_str();
-  app.add_option("--precision", host.precision, "Of the networks: auto (bf16 where the processor is fast at it), f32, bf16, or f16 (CUDA)")
+  app.add_option("--precision", host.precision,
+                 "Of the networks: auto (bf16 where the processor is fast at it), f32, bf16, or f16 (CUDA)")
       ->check(CLI::IsMember({"auto", "f32", "bf16", "f16"}))
       ->capture_default_str();
   app.add_option("--threads", host.threads, "Threads of the CPU device; 0: one a processor")->check(CLI::Range(0, 1024));
@@ -31,6 +32,34 @@ void add_host_options(CLI::App& app, HostOptions& host) {
   app.add_flag("--json", host.json, "Events and results as JSON, one object a line, on standard output");
   app.add_flag("-q,--quiet", host.quiet, "Say nothing but warnings and errors");
 }
+
+namespace {
+
+// Two whole numbers with an x between them: 1024x768.
+void add_pair_option(CLI::App& app, const std::string& name, int& first, int& second, const std::string& help) {
+  const auto parse = [&first, &second](const std::string& text) {
+    const auto x = text.find('x');
+    return x != std::string::npos && CLI::detail::lexical_cast(text.substr(0, x), first) &&
+           CLI::detail::lexical_cast(text.substr(x + 1), second) && first >= 0 && second >= 0;
+  };
+  app.add_option(
+         name, [parse](const CLI::results_t& given) { return parse(given.back()); }, help)
+      ->type_name("NxN");
+}
+
+// What only Stable Diffusion XL reads.
+void add_xl_options(CLI::App& app, Job& job) {
+  app.add_option("--prompt-2", job.prompt_2, "SDXL: what the second text encoder reads instead of the prompt");
+  add_pair_option(app, "--original-size", job.original_width, job.original_height,
+                  "SDXL: size of the picture to imitate, WIDTHxHEIGHT; this one's when left out");
+  add_pair_option(app, "--crop", job.crop_left, job.crop_top, "SDXL: where that picture was cut, LEFTxTOP");
+  add_pair_option(app, "--target-size", job.target_width, job.target_height,
+                  "SDXL: size of the cut; this picture's when left out");
+  app.add_option("--aesthetic", job.aesthetic, "SDXL refiner: how beautiful, 0 to 10")->capture_default_str();
+  app.add_option("--negative-aesthetic", job.negative_aesthetic, "SDXL refiner: the same for the negative prompt");
+}
+
+}  // namespace
 
 void add_job_options(CLI::App& app, JobOptions& options) {
   Job& job = options.job;
@@ -50,6 +79,9 @@ void add_job_options(CLI::App& app, JobOptions& options) {
   app.add_option("-W,--width", job.width, "Width in pixels; the model's own when left out");
   app.add_option("-H,--height", job.height, "Height in pixels");
   app.add_option("--clip-skip", job.clip_skip, "Text layer to read: 1 is the last, 2 the last but one")->capture_default_str();
+  app.add_option("--prediction", job.prediction,
+                 "What the network's output means, if the model says it wrongly: epsilon, v or sample");
+  add_xl_options(app, job);
   app.add_option("-i,--image", job.image, "Image to image: start from this picture (PNG or JPEG)")->type_name("FILE");
   app.add_option("--strength", job.strength, "Image to image: how much of it is redrawn, above 0 to 1")->capture_default_str();
   app.add_option("-c,--count", options.count, "How many pictures to make")->check(CLI::Range(1, 1000000))->capture_default_str();

@@ -103,8 +103,6 @@ Session::Session(const HostOptions& host, const std::string& model_name, const s
   Model model = open_model(choice.path);
   if (!vae.empty()) model.replace_vae(choose_model(host, vae).path);
   require_runnable(model);
-  for (const std::string& assumed : model.spec().assumed) log(LogLevel::info, "assumed: {}", assumed);
-
   engine_ = std::make_unique<Engine>(open_device(host.device_options()));
   const DeviceInfo& device = engine_->device().info();
   log(LogLevel::info, "device: {} ({}, {})", device.kind, device.description, name_of(device.compute));
@@ -116,6 +114,7 @@ Session::Session(const HostOptions& host, const std::string& model_name, const s
     if (std::exchange(percent, now) != now) progress.step(now);
   });
   progress.done();
+  for (const std::string& assumed : engine_->spec().assumed) log(LogLevel::info, "assumed: {}", assumed);
 }
 
 RunHooks Session::hooks() const {

@@ -22,6 +22,9 @@ struct TextEncoderSpec {
   float eps = 1e-5f;
   int64_t projection = 0;  // width of the pooled projection; 0: none
   int pad_token = 49407;
+  // What a model reads of it: the state before the last `skip` layers, through the final LayerNorm or not.
+  int skip = 0;
+  bool final_norm = true;
   bool operator==(const TextEncoderSpec&) const = default;
 };
 
@@ -29,17 +32,22 @@ struct TextEncoderSpec {
 struct UNetSpec {
   int64_t in_channels = 4, out_channels = 4, context = 768;
   std::vector<int64_t> channels = {320, 640, 1280, 1280};
-  std::vector<int> transformer_depth = {1, 1, 1, 0};  // transformer blocks per attention; 0: the level has no attention
+  // An entry per residual block: the transformer blocks of the attention after it. All of a level are 0 when it has none.
+  // An up level has one residual block more than the down level of its size. Both lists begin at the finest level.
+  std::vector<std::vector<int>> down_depth = {{1, 1}, {1, 1}, {1, 1}, {0, 0}};
+  std::vector<std::vector<int>> up_depth = {{1, 1, 1}, {1, 1, 1}, {1, 1, 1}, {0, 0, 0}};
   std::vector<int> heads = {8, 8, 8, 8};
-  int mid_depth = 1;  // transformer blocks of the middle attention
-  int layers = 2;     // residual blocks of a down level; an up level has one more
-  int groups = 32;    // of every GroupNorm
-  float eps = 1e-5f;  // of the residual blocks' norms
+  int mid_resnets = 2;  // residual blocks of the middle; networks with blocks missing have one, or none
+  int mid_depth = 1;    // transformer blocks of the middle attention; 0: it has none
+  int groups = 32;      // of every GroupNorm
+  float eps = 1e-5f;    // of the residual blocks' norms
   bool flip_sin_to_cos = true;
   float freq_shift = 0;
   int64_t guidance_embedding = 0;  // time_cond_proj_dim of LCM networks; 0: none
-  int64_t pooled_embedding = 0;    // input width of SDXL's add_embedding; 0: none
-  int64_t time_id_width = 0;       // addition_time_embed_dim
+  int64_t pooled_embedding = 0;    // input width of SDXL's add_embedding: pooled text, then embedded sizes; 0: none
+  int64_t time_id_width = 0;       // addition_time_embed_dim: numbers that one size becomes
+  // How many numbers of sizes it reads beside a pooled text of this width: 6 in SDXL's base, 5 in its refiner.
+  int64_t size_count(int64_t pooled) const { return pooled_embedding == 0 ? 0 : (pooled_embedding - pooled) / time_id_width; }
   bool operator==(const UNetSpec&) const = default;
 };
 
@@ -71,6 +79,8 @@ struct ModelSpec {
   Family family = Family::other;
   Task task = Task::generate;
   NoiseSpec noise;
+  bool prediction_known = true;           // false: noise.prediction is a guess, which the network's output must confirm
+  bool zeros_for_empty_negative = false;  // an empty negative prompt reads as zeros, not as the states of no words
   std::vector<TextEncoderSpec> text_encoders;
   std::optional<UNetSpec> unet;
   std::optional<VaeSpec> vae;

@@ -33,13 +33,14 @@ Family family_of(const Shapes& shapes, const NameTable& table) {
   return Family::other;
 }
 
-// Smaller networks trained to imitate a family's own: of its width, but of another depth.
-bool is_distilled(Family family, const UNetSpec& u, const std::string& irregular) {
+// Smaller networks trained to imitate a family's own: of its width, but with blocks missing.
+bool is_distilled(Family family, const UNetSpec& u) {
   if (u.channels.empty() || u.channels[0] != 320) return false;
-  if (family == Family::sd1)
-    return !irregular.empty() || u.layers != 2 || u.channels != std::vector<int64_t>{320, 640, 1280, 1280};
-  if (family == Family::sdxl) return !irregular.empty() || u.transformer_depth != std::vector<int>{0, 2, 10} || u.mid_depth != 10;
-  return false;
+  using Depths = std::vector<std::vector<int>>;
+  if (family == Family::sdxl) return u.down_depth != Depths{{0, 0}, {2, 2}, {10, 10}} || u.mid_depth != 10;
+  const UNetSpec whole;
+  return (family == Family::sd1 || family == Family::sd2) &&
+         (u.down_depth != whole.down_depth || u.up_depth != whole.up_depth || u.mid_resnets != 2);
 }
 
 std::string family_name(Family family) {
@@ -102,9 +103,6 @@ std::vector<std::string> extras_of(const NameTable& table) {
       for (const TensorInfo* t : tensors) extra.push_back(fmt::format("{} [{}]", printable(t->name), fmt::join(t->shape, ",")));
     }
   }
-  const auto guidance = table.weights.find("unet.time_embedding.cond_proj.weight");
-  if (guidance != table.weights.end())
-    extra.push_back(fmt::format("time_embedding.cond_proj.weight [{}]", fmt::join(table.shape(guidance->second), ",")));
   return extra;
 }
 
@@ -142,7 +140,9 @@ void identify_prediction(Identity& id, const NameTable& table, const Config& sch
   if (has_buffer(table, "ztsnr")) id.spec.noise.zero_terminal_snr = true;
   id.prediction = name_of_prediction(id.spec.noise.prediction);
   if (unknowable) id.prediction = "not in the header: the 768 file is v, the 512 file is epsilon";
-  if (!said) id.spec.assumed.push_back(fmt::format("prediction type: {}", name_of_prediction(id.spec.noise.prediction)));
+  id.spec.prediction_known = !unknowable;
+  if (!said && !unknowable)
+    id.spec.assumed.push_back(fmt::format("prediction type: {}", name_of_prediction(id.spec.noise.prediction)));
 }
 
 int64_t native_size(const ModelSpec& spec, const Config& unet) {
@@ -164,10 +164,6 @@ bool has_scales(const NameTable& t) {
 std::string unsupported(const ModelSpec& spec, const NameTable& table) {
   if (spec.family == Family::other) return "its UNet has no text attention that is known here";
   if (has_scales(table)) return "its fp8 weights have scales of their own, which are not supported";
-  if (spec.unet->pooled_embedding > 0)
-    return "its UNet reads sizes and a pooled text beside the time (Stable Diffusion XL), which is not supported";
-  if (spec.unet->guidance_embedding > 0)
-    return "its UNet reads the guidance scale (a latent consistency model), which is not supported";
   return "";
 }
 
@@ -176,11 +172,12 @@ void identify_unet(Identity& id, const NameTable& table, const Configs& configs)
   const Config unet = config_of(configs, "unet");
   id.verdict = Verdict::open;
   id.spec.unet = unet_spec(shapes, unet, id.spec.family, id.spec.assumed);
-  const std::string irregular = irregularity(shapes, *id.spec.unet);
-  id.family = family_name(id.spec.family) + (is_distilled(id.spec.family, *id.spec.unet, irregular) ? "-distilled" : "");
+  const std::string irregular = irregularity(*id.spec.unet);
+  id.family = family_name(id.spec.family) + (is_distilled(id.spec.family, *id.spec.unet) ? "-distilled" : "");
   id.obstacle = irregular.empty() ? unsupported(id.spec, table) : irregular;
   identify_task(id);
   identify_prediction(id, table, config_of(configs, "scheduler"));
+  id.spec.zeros_for_empty_negative = id.spec.family == Family::sdxl;
   for (const std::string_view part : needed_parts(id.spec.family))
     if (!table.has_part(part)) id.missing.emplace_back(part);
   if (id.spec.family == Family::sdxl_refiner) id.missing.emplace_back("text_encoder (CLIP-L): the refiner has none");

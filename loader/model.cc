@@ -113,9 +113,10 @@ void require_runnable(const Model& model) {
   }
   if (!id.obstacle.empty()) throw fail(Code::unsupported, "{} cannot be used: {}", path, id.obstacle);
   if (!model.names().has_part("vae")) throw fail(Code::unsupported, "{} has no VAE: pass one with --vae FILE", path);
-  if (id.spec.text_encoders.empty())
-    throw fail(Code::unsupported, "{} has no text encoder, only {}: use a whole checkpoint or a folder that has one", path,
-               joined(id.parts));
+  for (const std::string& part : id.missing)
+    if (part == "text_encoder" || part == "text_encoder_2")
+      throw fail(Code::unsupported, "{} has no {}, only {}: use a whole checkpoint or a folder that has one", path,
+                 part == "text_encoder" ? "text encoder" : "second text encoder", joined(id.parts));
 }
 
 }  // namespace cudream

@@ -48,6 +48,15 @@ std::vector<int> heads_of(const Config& config, Family family, const std::vector
   return heads;
 }
 
+// The transformer blocks after each residual block of a level. `place` ends with a dot.
+std::vector<int> depths(const Shapes& shapes, const std::string& place) {
+  std::vector<int> found;
+  const int resnets = shapes.count(place + "resnets", "conv1.weight");
+  for (int j = 0; j < resnets; j++)
+    found.push_back(shapes.count(fmt::format("{}attentions.{}.transformer_blocks", place, j), "norm1.weight"));
+  return found;
+}
+
 int groups_of(const Config& config, std::string_view part, std::vector<std::string>& assumed) {
   const auto given = config.integer("norm_num_groups");
   if (!given) assumed.push_back(fmt::format("groups of the {}'s norms: 32", part));
@@ -77,21 +86,21 @@ int Shapes::count(const std::string& prefix, const std::string& suffix) const {
 }
 
 UNetSpec unet_spec(const Shapes& shapes, const Config& config, Family family, std::vector<std::string>& assumed) {
-  UNetSpec spec;
+  UNetSpec spec{.down_depth = {}, .up_depth = {}};
   spec.in_channels = shapes.dim("unet.conv_in.weight", 1);
   spec.out_channels = shapes.dim("unet.conv_out.weight", 0);
   spec.channels.clear();
-  spec.transformer_depth.clear();
   spec.context = 0;
   const int levels = shapes.count("unet.down_blocks", "resnets.0.conv1.weight");
   for (int i = 0; i < levels; i++) {
     spec.channels.push_back(shapes.dim(indexed("unet.down_blocks", i, "resnets.0.conv1.weight"), 0));
-    const std::string blocks = indexed("unet.down_blocks", i, "attentions.0.transformer_blocks");
-    spec.transformer_depth.push_back(shapes.count(blocks, "norm1.weight"));
-    if (spec.transformer_depth.back() > 0) spec.context = shapes.dim(blocks + ".0.attn2.to_k.weight", 1);
+    spec.down_depth.push_back(depths(shapes, indexed("unet.down_blocks", i, "")));
+    spec.up_depth.push_back(depths(shapes, indexed("unet.up_blocks", levels - 1 - i, "")));
+    const std::string reads = indexed("unet.down_blocks", i, "attentions.0.transformer_blocks.0.attn2.to_k.weight");
+    if (shapes.has(reads)) spec.context = shapes.dim(reads, 1);
   }
   if (levels == 0) throw fail(Code::bad_file, "the UNet has no down blocks, so it is not complete");
-  spec.layers = shapes.count("unet.down_blocks.0.resnets", "conv1.weight");
+  spec.mid_resnets = shapes.count("unet.mid_block.resnets", "conv1.weight");
   spec.mid_depth = shapes.count("unet.mid_block.attentions.0.transformer_blocks", "norm1.weight");
   if (shapes.has("unet.time_embedding.cond_proj.weight"))
     spec.guidance_embedding = shapes.dim("unet.time_embedding.cond_proj.weight", 1);
@@ -106,25 +115,19 @@ UNetSpec unet_spec(const Shapes& shapes, const Config& config, Family family, st
   spec.freq_shift = static_cast<float>(config.number("freq_shift").value_or(spec.freq_shift));
   for (size_t i = 0; i < spec.channels.size(); i++) {
     check_divides(spec.channels[i], spec.groups, "UNet", "groups");
-    if (spec.transformer_depth[i] > 0) check_divides(spec.channels[i], spec.heads[i], "UNet", "heads");
+    if (spec.down_depth[i].front() > 0) check_divides(spec.channels[i], spec.heads[i], "UNet", "heads");
   }
   return spec;
 }
 
-std::string irregularity(const Shapes& shapes, const UNetSpec& spec) {
-  if (!shapes.has("unet.mid_block.resnets.0.conv1.weight")) return "its UNet has no middle block";
-  const int levels = static_cast<int>(spec.channels.size());
-  const auto depth = [&](std::string_view path, int level, int layer) {
-    return shapes.count(fmt::format("unet.{}.{}.attentions.{}.transformer_blocks", path, level, layer), "norm1.weight");
-  };
-  for (int level = 0; level < levels; level++) {
-    const int up = levels - 1 - level, expected = spec.transformer_depth[static_cast<size_t>(level)];
-    if (shapes.count(indexed("unet.down_blocks", level, "resnets"), "conv1.weight") != spec.layers ||
-        shapes.count(indexed("unet.up_blocks", up, "resnets"), "conv1.weight") != spec.layers + 1)
-      return "its UNet's levels have different numbers of blocks";
-    for (int layer = 0; layer <= spec.layers; layer++)
-      if ((layer < spec.layers && depth("down_blocks", level, layer) != expected) || depth("up_blocks", up, layer) != expected)
-        return "its UNet's levels have attention of uneven depth";
+std::string irregularity(const UNetSpec& spec) {
+  if (spec.mid_resnets > 2 || (spec.mid_depth > 0 && spec.mid_resnets == 0)) return "its UNet's middle block is not known here";
+  for (size_t level = 0; level < spec.channels.size(); level++) {
+    if (spec.up_depth[level].size() != spec.down_depth[level].size() + 1)
+      return "its UNet's ways down and up have blocks that do not match";
+    for (const auto& depth : {spec.down_depth[level], spec.up_depth[level]})
+      if (const auto without = std::count(depth.begin(), depth.end(), 0); without != 0 && without != std::ssize(depth))
+        return "its UNet has levels with attention after some blocks only";
   }
   return "";
 }
@@ -168,6 +171,8 @@ TextEncoderSpec text_encoder_spec(const Shapes& shapes, const std::string& part,
     throw fail(Code::unsupported, "the {} has the activation {}, which is not supported", part, printable(act));
   spec.act = act == "gelu" ? Act::gelu : Act::quick_gelu;
   spec.eps = static_cast<float>(config.number("layer_norm_eps").value_or(spec.eps));
+  // SDXL reads the last but one layer of both encoders, before the final norm ("SDXL", section 2.1 and its released code).
+  if (family == Family::sdxl || family == Family::sdxl_refiner) spec.skip = 1, spec.final_norm = false;
   if (part == "text_encoder_2") spec.projection = shapes.dim(part + ".text_projection.weight", 0);
   // The encoder's own pad_token_id is wrong in most folders (1); the tokenizer's token is what texts were padded with.
   const std::string pad = tokenizer.token("pad_token").value_or(open_clip ? "!" : "<|endoftext|>");

@@ -31,7 +31,7 @@ TextEncoderSpec text_encoder_spec(const Shapes&, const std::string& part, const 
 // `prediction`: what the model predicts when the configuration does not say.
 NoiseSpec noise_spec(const Config& scheduler, Prediction prediction);
 
-// Why a UNet cannot be said in a UNetSpec (no middle block, levels of uneven depth), a sentence; empty: it can.
-std::string irregularity(const Shapes&, const UNetSpec&);
+// Why the UNet of this program cannot be built from a spec, a sentence; empty: it can.
+std::string irregularity(const UNetSpec&);
 
 }  // namespace cudream

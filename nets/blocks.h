@@ -47,11 +47,13 @@ class TransformerBlock {
   Linear qkv_, self_out_, q_, text_kv_, cross_out_, ff_in_, ff_out_;
 };
 
-// What a network makes of a prompt, once: the keys and values of every transformer block.
+// What a network makes of its conditions, once: the keys and values of every transformer block, and embeddings.
 struct PromptState {
-  std::vector<Tensor> text;  // each [N,T,2*width], in the order the blocks were constructed
-  Tensor key_lengths;        // i32 [N]: how many of the T tokens a row has
-  std::vector<View> views() const;
+  std::vector<Tensor> text;         // each [N,T,2*width], in the order the blocks were constructed
+  Tensor key_lengths;               // i32 [N]: how many of the T tokens a row has
+  Tensor sizes;                     // [N,temb]: what SDXL adds to the time embedding
+  Tensor guidance;                  // [1 or N,temb]: what LCM's guidance embedding adds within the time embedding
+  std::vector<View> views() const;  // of what a step reads
 };
 
 // GroupNorm, a projection in, transformer blocks over the pixels as tokens, a projection out, a residual.

@@ -22,12 +22,11 @@ ClipTextEncoder::ClipTextEncoder(const Weights& root, const TextEncoderSpec& spe
                        .down = linear(layer / "mlp" / "fc2", spec.intermediate, spec.width)});
   }
   final_norm_ = norm(w / "final_layer_norm", spec.width, spec.eps);
+  if (spec.projection > 0) projection_ = linear(root / "text_projection", spec.width, spec.projection, false);
 }
 
-Tensor ClipTextEncoder::operator()(Ops& o, View ids, int skip, bool final_norm) const {
-  invariant(skip >= 0 && skip < spec_.layers, "{} of {} text layers skipped", skip, spec_.layers);
-  const int64_t n = ids.shape[0], length = ids.shape[1], width = spec_.width;
-
+Tensor ClipTextEncoder::embed(Ops& o, View ids) const {
+  const int64_t n = ids.shape[0], length = ids.shape[1];
   // Every row has the same positions 0, 1, 2, ...
   std::vector<int32_t> places(static_cast<size_t>(n * length));
   for (size_t i = 0; i < places.size(); i++) places[i] = static_cast<int32_t>(static_cast<int64_t>(i) % length);
@@ -36,10 +35,14 @@ Tensor ClipTextEncoder::operator()(Ops& o, View ids, int skip, bool final_norm) 
   Tensor x = o.combine({{1, token}, {1, position}});
   x = o.cast(x, o.compute());
   o.tap(x, "hidden.0");
+  return x;
+}
 
+Tensor ClipTextEncoder::run(Ops& o, Tensor x, int from, int to) const {
+  const int64_t width = spec_.width;
   const AttentionArgs attention{
       .heads = spec_.heads, .scale = 1 / std::sqrt(static_cast<float>(width) / static_cast<float>(spec_.heads)), .causal = true};
-  for (int i = 0; i < spec_.layers - skip; i++) {
+  for (int i = from; i < to; i++) {
     const Layer& layer = layers_[static_cast<size_t>(i)];
     Tensor h = o.layer_norm(x, layer.norm1);
     h = o.linear(h, layer.qkv);
@@ -50,7 +53,25 @@ Tensor ClipTextEncoder::operator()(Ops& o, View ids, int skip, bool final_norm) 
     x = o.linear(h, layer.down, {.residual = x});
     o.tap(x, "hidden.{}", i + 1);
   }
+  return x;
+}
+
+Tensor ClipTextEncoder::operator()(Ops& o, View ids, int skip, bool final_norm) const {
+  invariant(skip >= 0 && skip < spec_.layers, "{} of {} text layers skipped", skip, spec_.layers);
+  Tensor x = run(o, embed(o, ids), 0, spec_.layers - skip);
   return final_norm ? o.layer_norm(x, final_norm_) : std::move(x);
+}
+
+Tensor ClipTextEncoder::with_pooled(Ops& o, View ids, int skip, bool final_norm, int64_t end, View pooled) const {
+  invariant(projection_ && skip >= 0 && skip < spec_.layers, "a pooled state of an encoder without projection");
+  const Tensor read = run(o, embed(o, ids), 0, spec_.layers - skip);
+  Tensor states = final_norm ? o.layer_norm(read, final_norm_) : o.cast(read, o.compute());
+  Tensor x = run(o, o.cast(read.slice(0, 0, 1), o.compute()), spec_.layers - skip, spec_.layers);
+  x = o.layer_norm(x, final_norm_);
+  const Tensor row = o.cast(x.slice(1, end, end + 1), o.compute());  // [1,1,width]
+  const Tensor projected = o.linear(row, *projection_);
+  o.copy(pooled, projected.view().reshape(pooled.shape));
+  return states;
 }
 
 }  // namespace cudream

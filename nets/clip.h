@@ -2,6 +2,7 @@
 // Radford et al. 2021, section 2.4).
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "core/spec.h"
@@ -17,16 +18,22 @@ class ClipTextEncoder {
 
   // ids i32 [N,77] -> [N,77,width]: the state after all but the last `skip` layers, through the final LayerNorm if asked.
   Tensor operator()(Ops& o, View ids, int skip, bool final_norm) const;
+  // The same, and the pooled state: all layers, the final LayerNorm, row `end` of the first prompt (its end token),
+  // projected; copied to `pooled` f32 [1,projection].
+  Tensor with_pooled(Ops& o, View ids, int skip, bool final_norm, int64_t end, View pooled) const;
 
  private:
   struct Layer {
     Norm norm1, norm2;
     Linear qkv, out, up, down;
   };
+  Tensor embed(Ops& o, View ids) const;
+  Tensor run(Ops& o, Tensor x, int from, int to) const;  // layers [from, to)
   TextEncoderSpec spec_;
   const Weight *token_embedding_, *position_embedding_;
   std::vector<Layer> layers_;
   Norm final_norm_;
+  std::optional<Linear> projection_;
 };
 
 }  // namespace cudream

@@ -1,4 +1,4 @@
-// Chunks, text encoder, weights.
+// Chunks, text encoders, weights.
 #include "runtime/conditioning.h"
 
 #include <algorithm>
@@ -6,52 +6,98 @@
 #include "core/log.h"
 
 namespace cudream {
-
-PromptChunks chunk_prompts(const Tokenizer& tokenizer, const std::vector<std::string>& prompts, int pad_token) {
-  PromptChunks all;
-  for (const std::string& prompt : prompts) {
-    all.branches.push_back(chunks(tokenizer, parse_prompt(prompt), pad_token));
-    const std::vector<Chunk>& mine = all.branches.back();
-    if (mine.size() == 1) continue;
-    int words = 0;
-    for (const Chunk& c : mine) words += c.words;
-    all.notices.push_back(fmt::format("a prompt of {} tokens is read in {} chunks of {}: \"{}\"", words, mine.size(),
-                                      Tokenizer::kWords, printable(std::string_view(prompt).substr(0, 40))));
-  }
-  return all;
-}
-
 namespace {
 
-// The states of one prompt, weighted: [chunks * 77, width].
-std::vector<float> encode_branch(Ops& o, const ClipTextEncoder& encoder, std::span<const Chunk> chunks, int clip_skip) {
+BranchChunks chunk_branch(const Tokenizer& tokenizer, const BranchText& text, std::span<const TextEncoderSpec> encoders) {
+  BranchChunks branch{.encoders = {}, .zeros = text.zeros};
+  size_t most = 0;
+  for (size_t e = 0; e < encoders.size(); e++) {
+    const std::string& words = e > 0 && !text.second.empty() ? text.second : text.prompt;
+    branch.encoders.push_back(chunks(tokenizer, parse_prompt(words), encoders[e].pad_token));
+    most = std::max(most, branch.encoders.back().size());
+  }
+  for (size_t e = 0; e < encoders.size(); e++) branch.encoders[e].resize(most, empty_chunk(encoders[e].pad_token));
+  return branch;
+}
+
+// What one encoder makes of one branch.
+struct Encoded {
+  std::vector<float> states, pooled;  // [chunks * 77, width], weighted; [projection] or empty
+};
+
+Encoded encode(Ops& o, const ClipTextEncoder& encoder, std::span<const Chunk> chunks, int left_out) {
+  const TextEncoderSpec& spec = encoder.spec();
   std::vector<int32_t> ids;
   for (const Chunk& c : chunks) ids.insert(ids.end(), c.ids.begin(), c.ids.end());
-  const int64_t count = static_cast<int64_t>(chunks.size()), positions = Tokenizer::kPositions, width = encoder.spec().width;
+  const int64_t count = static_cast<int64_t>(chunks.size()), positions = Tokenizer::kPositions, width = spec.width;
+  const int skip = spec.skip + left_out;
   const Tensor id = o.upload(DType::i32, {count, positions}, std::span<const int32_t>(ids));
   const Tensor hidden = o.make(DType::f32, {count, positions, width});
-  const View input = id;
-  o.stage(fmt::format("text {} chunks, skip {}", count, clip_skip), {&input, 1}, hidden,
-          [&] { return encoder(o, id, clip_skip - 1, true); });
-  std::vector<float> values = o.download(hidden);
+  Encoded encoded;
+  if (spec.projection > 0) {
+    const Tensor pooled = o.make(DType::f32, {1, spec.projection});
+    const int64_t end = std::find(ids.begin(), ids.end(), Tokenizer::kEnd) - ids.begin();
+    const View places[] = {id, pooled};
+    o.stage(fmt::format("text pooled {} x {}, skip {}, end {}", count, width, skip, end), places, hidden,
+            [&] { return encoder.with_pooled(o, id, skip, spec.final_norm, end, pooled); });
+    encoded.pooled = o.download(pooled);
+  } else {
+    const View input = id;
+    o.stage(fmt::format("text {} x {}, skip {}", count, width, skip), {&input, 1}, hidden,
+            [&] { return encoder(o, id, skip, spec.final_norm); });
+  }
+  encoded.states = o.download(hidden);
   const auto size = static_cast<size_t>(positions * width);
   for (size_t i = 0; i < chunks.size(); i++)
-    if (chunks[i].weighted()) apply_weights(std::span(values).subspan(i * size, size), chunks[i].weights);
-  return values;
+    if (chunks[i].weighted()) apply_weights(std::span(encoded.states).subspan(i * size, size), chunks[i].weights);
+  return encoded;
 }
 
 }  // namespace
 
-TextStates encode_text(Ops& o, const ClipTextEncoder& encoder, const PromptChunks& prompts, std::span<const int> clip_skips) {
+PromptChunks chunk_prompts(const Tokenizer& tokenizer, std::span<const BranchText> texts,
+                           std::span<const TextEncoderSpec> encoders) {
+  PromptChunks all;
+  for (const BranchText& text : texts) {
+    all.branches.push_back(chunk_branch(tokenizer, text, encoders));
+    const BranchChunks& mine = all.branches.back();
+    if (mine.count() == 1) continue;
+    int words = 0;
+    for (const Chunk& c : mine.encoders.front()) words += c.words;
+    all.notices.push_back(fmt::format("a prompt of {} tokens is read in {} chunks of {}: \"{}\"", words, mine.count(),
+                                      Tokenizer::kWords, printable(std::string_view(text.prompt).substr(0, 40))));
+  }
+  return all;
+}
+
+TextStates encode_text(Ops& o, std::span<const ClipTextEncoder> encoders, const PromptChunks& prompts,
+                       std::span<const int> layers_left_out) {
+  TextStates states;
   size_t most = 0;
-  for (const auto& branch : prompts.branches) most = std::max(most, branch.size());
-  TextStates states{.tokens = static_cast<int64_t>(most) * Tokenizer::kPositions, .width = encoder.spec().width};
-  const auto row = static_cast<size_t>(states.tokens * states.width);
-  states.values.resize(prompts.branches.size() * row);
+  for (const BranchChunks& branch : prompts.branches) most = std::max(most, branch.count());
+  states.tokens = static_cast<int64_t>(most) * Tokenizer::kPositions;
+  for (const ClipTextEncoder& encoder : encoders) {
+    states.width += encoder.spec().width;
+    states.pooled_width += encoder.spec().projection;
+  }
+  states.values.resize(prompts.branches.size() * static_cast<size_t>(states.tokens * states.width));
+  states.pooled.resize(prompts.branches.size() * static_cast<size_t>(states.pooled_width));
   for (size_t b = 0; b < prompts.branches.size(); b++) {
-    const std::vector<float> mine = encode_branch(o, encoder, prompts.branches[b], clip_skips[b]);
-    std::copy(mine.begin(), mine.end(), states.values.begin() + static_cast<std::ptrdiff_t>(b * row));
-    states.key_lengths.push_back(static_cast<int32_t>(prompts.branches[b].size()) * Tokenizer::kPositions);
+    const BranchChunks& branch = prompts.branches[b];
+    states.key_lengths.push_back(static_cast<int32_t>(branch.count()) * Tokenizer::kPositions);
+    if (branch.zeros) continue;
+    // Row r of an encoder's states goes into its own columns of row r of the branch.
+    int64_t column = 0;
+    auto pooled = states.pooled.begin() + static_cast<std::ptrdiff_t>(b) * states.pooled_width;
+    for (size_t e = 0; e < encoders.size(); e++) {
+      const Encoded encoded = encode(o, encoders[e], branch.encoders[e], layers_left_out[b]);
+      const int64_t width = encoders[e].spec().width;
+      const int64_t first = static_cast<int64_t>(b) * states.tokens * states.width + column;
+      for (int64_t r = 0; r < states.key_lengths.back(); r++)
+        std::copy_n(encoded.states.begin() + r * width, width, states.values.begin() + first + r * states.width);
+      column += width;
+      pooled = std::copy(encoded.pooled.begin(), encoded.pooled.end(), pooled);
+    }
   }
   return states;
 }

@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "core/half.h"
 #include "runtime/picture/convert.h"
+#include "runtime/prediction_probe.h"
 
 namespace cudream {
 
@@ -14,12 +15,13 @@ Engine::Engine(std::unique_ptr<Device> device) : device_(std::move(device)), ops
 // Constructs the networks, which note the weights they need.
 void Engine::build(const ModelSpec& spec) {
   ops_.forget_recordings();
-  text_encoder_.reset();
+  text_encoders_.clear();
   unet_.reset();
   autoencoder_.reset();
   store_ = std::make_unique<WeightStore>();
   spec_ = spec;
-  text_encoder_.emplace(store_->root() / "text_encoder", spec_.text_encoders.front());
+  for (const TextEncoderSpec& encoder : spec_.text_encoders)
+    text_encoders_.emplace_back(store_->root() / (encoder.projection > 0 ? "text_encoder_2" : "text_encoder"), encoder);
   unet_.emplace(store_->root() / "unet", *spec_.unet);
   autoencoder_.emplace(store_->root() / "vae", *spec_.vae);
 }
@@ -28,6 +30,16 @@ void Engine::load(const Model& model, const LoadProgress& progress) {
   require_runnable(model);
   build(model.spec());
   load_weights(model, *store_, *device_, progress);
+  if (!spec_.prediction_known) settle_prediction();
+}
+
+// The files of SD 2.1 for 768 pixels (v) and for 512 (epsilon) differ in nothing but the values of their weights.
+void Engine::settle_prediction() {
+  const bool v = probe_prediction(ops_, spec_, text_encoders_, *unet_, tokenizer_) == Prediction::v;
+  spec_.noise.prediction = v ? Prediction::v : Prediction::epsilon;
+  spec_.native_size = v ? 768 : 512;
+  spec_.prediction_known = true;
+  spec_.assumed.push_back(fmt::format("prediction type: {}, by what the network makes of pure noise", v ? "v" : "epsilon"));
 }
 
 void Engine::load_random(const ModelSpec& spec) {
@@ -50,20 +62,48 @@ void Engine::load_random(const ModelSpec& spec) {
 }
 
 ModelSpec random_spec(const std::string& name) {
-  if (name != "sd15") throw fail(Code::usage, "no specification named {}; known: sd15", name);
-  return {.family = Family::sd1, .text_encoders = {TextEncoderSpec{}}, .unet = UNetSpec{}, .vae = VaeSpec{}};
+  const TextEncoderSpec clip_l;
+  if (name == "sd15") return {.family = Family::sd1, .text_encoders = {clip_l}, .unet = UNetSpec{}, .vae = VaeSpec{}};
+  TextEncoderSpec open_clip{.width = 1024, .intermediate = 4096, .layers = 23, .heads = 16, .act = Act::gelu, .pad_token = 0};
+  UNetSpec unet{.context = 1024, .heads = {5, 10, 20, 20}};
+  if (name == "sd21")
+    return {.family = Family::sd2,
+            .noise = {.prediction = Prediction::v},
+            .text_encoders = {open_clip},
+            .unet = unet,
+            .vae = VaeSpec{},
+            .native_size = 768};
+  if (name != "sdxl") throw fail(Code::usage, "no specification named {}; known: sd15, sd21, sdxl", name);
+  TextEncoderSpec first = clip_l;
+  open_clip = {
+      .width = 1280, .intermediate = 5120, .layers = 32, .heads = 20, .act = Act::gelu, .projection = 1280, .pad_token = 0};
+  for (TextEncoderSpec* encoder : {&first, &open_clip}) encoder->skip = 1, encoder->final_norm = false;
+  unet = {.context = 2048,
+          .channels = {320, 640, 1280},
+          .down_depth = {{0, 0}, {2, 2}, {10, 10}},
+          .up_depth = {{0, 0, 0}, {2, 2, 2}, {10, 10, 10}},
+          .heads = {5, 10, 20},
+          .mid_depth = 10,
+          .pooled_embedding = 2816,
+          .time_id_width = 256};
+  return {.family = Family::sdxl,
+          .zeros_for_empty_negative = true,
+          .text_encoders = {first, open_clip},
+          .unet = unet,
+          .vae = VaeSpec{.scaling_factor = 0.13025f},
+          .native_size = 1024};
 }
 
 Ops::Plan Engine::plan(const Job& job, int batch) {
   const RunHooks hooks;
   const RunChecks checks;
-  const Networks nets{spec_, *text_encoder_, *unet_, *autoencoder_};
+  const Networks nets{spec_, text_encoders_, *unet_, *autoencoder_};
   Painting painting(ops_, nets, tokenizer_, job, batch, hooks, checks);
   return ops_.rehearse([&] { painting.run(); });
 }
 
 std::vector<Image> Engine::run(const Job& job, int batch, const RunHooks& hooks, const RunChecks& checks) {
-  const Networks nets{spec_, *text_encoder_, *unet_, *autoencoder_};
+  const Networks nets{spec_, text_encoders_, *unet_, *autoencoder_};
   Painting painting(ops_, nets, tokenizer_, job, batch, hooks, checks);
   const Ops::Plan plan = ops_.rehearse([&] { painting.run(); });
   ops_.run(plan, [&] { painting.run(); });

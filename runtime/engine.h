@@ -37,24 +37,25 @@ class Engine {
 
   // The parts, for benchmarks and tests.
   Ops& ops() { return ops_; }
-  const ClipTextEncoder& text_encoder() const { return *text_encoder_; }
+  std::span<const ClipTextEncoder> text_encoders() const { return text_encoders_; }
   const UNet& unet() const { return *unet_; }
   const Autoencoder& autoencoder() const { return *autoencoder_; }
 
  private:
   void build(const ModelSpec& spec);
+  void settle_prediction();
 
   std::unique_ptr<Device> device_;
   Ops ops_;
   Tokenizer tokenizer_;
   ModelSpec spec_;
   std::unique_ptr<WeightStore> store_;
-  std::optional<ClipTextEncoder> text_encoder_;
+  std::vector<ClipTextEncoder> text_encoders_;
   std::optional<UNet> unet_;
   std::optional<Autoencoder> autoencoder_;
 };
 
-// The full-size specification of a public family, by name: "sd15". Throws Error(usage).
+// The full-size specification of a public family, by name: sd15, sd21, sdxl. Throws Error(usage).
 ModelSpec random_spec(const std::string& name);
 
 }  // namespace cudream

@@ -22,6 +22,7 @@ template <typename AnyJob, typename Visit>
 void each_field(AnyJob& job, Visit visit) {
   visit("prompt", job.prompt);
   visit("negative", job.negative);
+  visit("prompt_2", job.prompt_2);
   visit("model", job.model);
   visit("vae", job.vae);
   visit("sampler", job.sampler);
@@ -36,6 +37,15 @@ void each_field(AnyJob& job, Visit visit) {
   visit("guidance_rescale", job.guidance_rescale);
   visit("eta", job.eta);
   visit("strength", job.strength);
+  visit("original_width", job.original_width);
+  visit("original_height", job.original_height);
+  visit("crop_left", job.crop_left);
+  visit("crop_top", job.crop_top);
+  visit("target_width", job.target_width);
+  visit("target_height", job.target_height);
+  visit("aesthetic", job.aesthetic);
+  visit("negative_aesthetic", job.negative_aesthetic);
+  visit("prediction", job.prediction);
 }
 
 int nearest_multiple(int value, int factor) {
@@ -48,6 +58,13 @@ void check_size(const char* option, int value, int factor) {
   if (value % factor != 0)
     throw fail(Code::usage, "{} {}: this model makes multiples of {} pixels; the nearest is {}", option, value, factor,
                nearest_multiple(value, factor));
+}
+
+Prediction prediction_of(const std::string& name) {
+  if (name == "epsilon") return Prediction::epsilon;
+  if (name == "v") return Prediction::v;
+  if (name == "sample") return Prediction::sample;
+  throw fail(Code::usage, "--prediction {}: must be epsilon, v or sample", name);
 }
 
 void check_range(const char* option, double value, double low, double high) {
@@ -96,7 +113,15 @@ GoldenRun golden_run(const std::filesystem::path& file) {
     job.strength = j.value("strength", job.strength);
     job.clip_skip = j.value("clip_skip", 0) + 1;  // the reference counts the layers left out
     run.batch = j.value("num_images_per_prompt", 1);
-    if (j.at("kind") == "img2img") job.image = file.parent_path() / (file.stem().string() + ".image.png");
+    job.prompt_2 = j.value("prompt_2", "");
+    const auto pair = [&](const char* key, int& first, int& second) {
+      if (j.contains(key)) first = j[key].at(0), second = j[key].at(1);
+    };
+    pair("original_size", job.original_height, job.original_width);
+    pair("crops_coords_top_left", job.crop_top, job.crop_left);
+    pair("target_size", job.target_height, job.target_width);
+    const std::string kind = j.at("kind");
+    if (kind == "img2img" || kind == "sdxl-img2img") job.image = file.parent_path() / (file.stem().string() + ".image.png");
     run.schedule = from_diffusers(j.at("scheduler_class").get<std::string>(), j.at("scheduler_config"), job.steps);
     run.schedule.eta = j.value("eta", run.schedule.eta);
     return run;
@@ -111,14 +136,19 @@ void complete(Job& job, const ModelSpec& spec) {
   if (job.height == 0) job.height = static_cast<int>(spec.native_size);
   check_size("--width", job.width, factor);
   check_size("--height", job.height, factor);
+  if (job.original_width == 0) job.original_width = job.width;
+  if (job.original_height == 0) job.original_height = job.height;
+  if (job.target_width == 0) job.target_width = job.width;
+  if (job.target_height == 0) job.target_height = job.height;
   if (job.steps < 1 || job.steps > kMaxSteps) throw fail(Code::usage, "--steps {}: from 1 to {}", job.steps, kMaxSteps);
   check_range("--guidance", job.guidance, 0, 100);
   check_range("--guidance-rescale", job.guidance_rescale, 0, 1);
   check_range("--eta", job.eta, 0, 1);
   if (!(job.strength > 0 && job.strength <= 1)) throw fail(Code::usage, "--strength {}: above 0 and at most 1", job.strength);
-  const int layers = spec.text_encoders.front().layers;
-  if (job.clip_skip < 1 || job.clip_skip > layers)
-    throw fail(Code::usage, "--clip-skip {}: this text encoder has layers 1 (the last) to {}", job.clip_skip, layers);
+  for (const TextEncoderSpec& encoder : spec.text_encoders)
+    if (const int layers = encoder.layers - encoder.skip; job.clip_skip < 1 || job.clip_skip > layers)
+      throw fail(Code::usage, "--clip-skip {}: this text encoder has layers 1 (the last one used) to {}", job.clip_skip, layers);
+  if (!job.prediction.empty()) prediction_of(job.prediction);
   for (const std::string* text : {&job.prompt, &job.negative})
     if (text->size() > kMaxPrompt) throw fail(Code::usage, "a prompt of {} bytes; at most {} are read", text->size(), kMaxPrompt);
   if (spec.task != Task::generate)
@@ -126,9 +156,21 @@ void complete(Job& job, const ModelSpec& spec) {
                spec.unet->in_channels, spec.task == Task::inpaint ? "inpainting" : "edits by instruction");
 }
 
+std::vector<float> size_numbers(const Job& job, int64_t count, bool negative) {
+  if (count == 0) return {};
+  std::vector<double> numbers{static_cast<double>(job.original_height), static_cast<double>(job.original_width),
+                              static_cast<double>(job.crop_top), static_cast<double>(job.crop_left)};
+  if (count == 5)
+    numbers.push_back(negative ? job.negative_aesthetic : job.aesthetic);
+  else
+    numbers.insert(numbers.end(), {static_cast<double>(job.target_height), static_cast<double>(job.target_width)});
+  return {numbers.begin(), numbers.end()};
+}
+
 ScheduleConfig schedule_config(const Job& job, const ModelSpec& spec) {
   ScheduleConfig config;
   config.noise = spec.noise;
+  if (!job.prediction.empty()) config.noise.prediction = prediction_of(job.prediction);
   config.steps = job.steps;
   set_sampler(config, job.sampler);
   if (!job.schedule.empty()) set_schedule(config, job.schedule);

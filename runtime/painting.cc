@@ -68,12 +68,13 @@ Painting::Painting(Ops& o, const Networks& nets, const Tokenizer& tokenizer, con
       batch_(batch),
       hooks_(hooks),
       checks_(checks),
-      guidance_{.scale = job.guidance, .rescale = job.guidance_rescale},
+      guidance_{.scale = job.guidance, .rescale = job.guidance_rescale, .embedded = nets.spec.unet->guidance_embedding > 0},
       config_(checks.schedule ? *checks.schedule : schedule_config(job, nets.spec)),
       schedule_(make_schedule(config_)) {
-  std::vector<std::string> texts{job.prompt};
-  if (guidance_.branches() == 2) texts.insert(texts.begin(), job.negative);
-  prompts_ = chunk_prompts(tokenizer, texts, nets.spec.text_encoders.front().pad_token);
+  std::vector<BranchText> texts{{.prompt = job.prompt, .second = job.prompt_2}};
+  if (guidance_.branches() == 2)
+    texts.insert(texts.begin(), {.prompt = job.negative, .zeros = nets.spec.zeros_for_empty_negative && job.negative.empty()});
+  prompts_ = chunk_prompts(tokenizer, texts, nets.spec.text_encoders);
   const int factor = nets.spec.vae->factor();
   latent_ = {batch, job.height / factor, job.width / factor, nets.spec.vae->latent_channels};
   if (!job.image.empty()) {
@@ -122,9 +123,9 @@ TextStates Painting::read_prompts() {
   tell("text");
   if (real() && hooks_.on_notice)
     for (const std::string& notice : prompts_.notices) hooks_.on_notice(notice);
-  std::vector<int> skips(prompts_.branches.size(), job_.clip_skip);
-  if (checks_.skip_positive_only && skips.size() == 2) skips.front() = 1;
-  TextStates states = encode_text(ops_, nets_.text_encoder, prompts_, skips);
+  std::vector<int> left_out(prompts_.branches.size(), job_.clip_skip - 1);
+  if (checks_.skip_positive_only && left_out.size() == 2) left_out.front() = 0;
+  TextStates states = encode_text(ops_, nets_.text_encoders, prompts_, left_out);
   if (checks_.trace != nullptr && real()) trace_text(states);
   return states;
 }
@@ -133,16 +134,25 @@ TextStates Painting::read_prompts() {
 void Painting::trace_text(const TextStates& states) const {
   for (size_t b = 0; b < prompts_.branches.size(); b++) {
     const bool negative = b + 1 < prompts_.branches.size();
-    std::vector<int32_t> ids;
-    for (const Chunk& c : prompts_.branches[b]) ids.insert(ids.end(), c.ids.begin(), c.ids.end());
-    const uint64_t count = prompts_.branches[b].size(), positions = Tokenizer::kPositions;
-    checks_.trace->add(negative ? "ids.tokenizer.negative" : "ids.tokenizer.prompt", {count, positions},
-                       std::span<const int32_t>(ids));
+    const BranchChunks& branch = prompts_.branches[b];
+    const uint64_t count = branch.count(), positions = Tokenizer::kPositions, pictures = static_cast<uint64_t>(batch_);
+    for (size_t e = 0; e < branch.encoders.size(); e++) {
+      std::vector<int32_t> ids;
+      for (const Chunk& c : branch.encoders[e]) ids.insert(ids.end(), c.ids.begin(), c.ids.end());
+      const bool second = nets_.spec.text_encoders[e].projection > 0;
+      checks_.trace->add(fmt::format("ids.tokenizer{}.{}", second ? "_2" : "", negative ? "negative" : "prompt"),
+                         {count, positions}, std::span<const int32_t>(ids));
+    }
     std::vector<float> repeated;
     for (int i = 0; i < batch_; i++) repeated.insert(repeated.end(), states.branch(b).begin(), states.branch(b).end());
     checks_.trace->add(negative ? "negative_prompt_embeds" : "prompt_embeds",
-                       {static_cast<uint64_t>(batch_), count * positions, static_cast<uint64_t>(states.width)},
-                       std::span<const float>(repeated));
+                       {pictures, count * positions, static_cast<uint64_t>(states.width)}, std::span<const float>(repeated));
+    if (states.pooled_width == 0) continue;
+    const auto width = static_cast<size_t>(states.pooled_width);
+    std::vector<float> pooled;
+    for (int i = 0; i < batch_; i++) pooled.insert(pooled.end(), &states.pooled[b * width], &states.pooled[b * width] + width);
+    checks_.trace->add(negative ? "negative_pooled_prompt_embeds" : "pooled_prompt_embeds", {pictures, width},
+                       std::span<const float>(pooled));
   }
 }
 
@@ -182,7 +192,13 @@ Tensor Painting::start() {
 }
 
 Tensor Painting::denoise(const TextStates& states, Tensor x) {
-  Predictor predictor(ops_, nets_.unet, states, latent_, guidance_, nets_.spec.noise.prediction, timesteps_);
+  const int64_t size_count = nets_.spec.unet->size_count(states.pooled_width);
+  std::vector<float> sizes;
+  for (size_t b = 0; b < guidance_.branches(); b++) {
+    const std::vector<float> mine = size_numbers(job_, size_count, b + 1 < guidance_.branches());
+    sizes.insert(sizes.end(), mine.begin(), mine.end());
+  }
+  Predictor predictor(ops_, nets_.unet, states, sizes, latent_, guidance_, config_.noise.prediction, timesteps_);
   bool first = true;
   predictor.set_observer([&](View outputs) {
     if (std::exchange(first, false)) trace("unet_out.first", outputs);

@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -41,7 +42,7 @@ struct RunChecks {
 // The networks of a loaded model.
 struct Networks {
   const ModelSpec& spec;
-  const ClipTextEncoder& text_encoder;
+  std::span<const ClipTextEncoder> text_encoders;
   const UNet& unet;
   const Autoencoder& autoencoder;
 };

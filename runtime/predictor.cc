@@ -18,10 +18,23 @@ double deviation(std::span<const float> values) {
   return std::sqrt(sum / static_cast<double>(values.size() - 1));
 }
 
+// Every picture of the batch reads the same prompts: rows are negative for all, then positive for all.
+template <typename T>
+std::vector<T> repeat_rows(std::span<const T> rows, size_t branches, int64_t batch) {
+  const size_t width = rows.size() / branches;
+  std::vector<T> values;
+  for (size_t b = 0; b < branches; b++)
+    for (int64_t i = 0; i < batch; i++) {
+      const std::span<const T> row = rows.subspan(b * width, width);
+      values.insert(values.end(), row.begin(), row.end());
+    }
+  return values;
+}
+
 }  // namespace
 
-Predictor::Predictor(Ops& o, const UNet& unet, const TextStates& states, const Shape& latent, Guidance guidance,
-                     Prediction prediction, std::span<const float> timesteps)
+Predictor::Predictor(Ops& o, const UNet& unet, const TextStates& states, std::span<const float> sizes, const Shape& latent,
+                     Guidance guidance, Prediction prediction, std::span<const float> timesteps)
     : ops_(o),
       unet_(unet),
       batch_(latent[0]),
@@ -29,34 +42,47 @@ Predictor::Predictor(Ops& o, const UNet& unet, const TextStates& states, const S
       timesteps_(timesteps),
       guidance_(guidance),
       prediction_(prediction) {
-  // Every picture of the batch reads the same prompts: rows are negative for all, then positive for all.
-  std::vector<float> values;
-  std::vector<int32_t> lengths;
-  const auto row = static_cast<std::ptrdiff_t>(states.tokens * states.width);
-  for (size_t b = 0; b < guidance.branches(); b++)
-    for (int64_t i = 0; i < batch_; i++) {
-      const auto from = states.values.begin() + static_cast<std::ptrdiff_t>(b) * row;
-      values.insert(values.end(), from, from + row);
-      lengths.push_back(states.key_lengths[b]);
-    }
-  const auto rows = static_cast<int64_t>(lengths.size());
+  const size_t branches = guidance.branches();
+  const int64_t rows = static_cast<int64_t>(branches) * batch_;
+  const auto upload = [&](const Shape& shape, std::span<const float> values) {
+    const std::vector<float> repeated = repeat_rows(values, branches, batch_);
+    return o.upload(DType::f32, shape, std::span<const float>(repeated));
+  };
   inputs_ = o.make(o.compute(), latent.with(0, rows));
   outputs_ = o.make(DType::f32, inputs_.shape().with(3, unet.spec().out_channels));
-  {
-    const Tensor t = o.upload(DType::f32, {static_cast<int64_t>(timesteps.size())}, timesteps);
-    all_times_ = unet.embed(o, t);
-    times_ = o.make(o.compute(), all_times_.shape().with(0, 1));
-  }
-  const Tensor exact = o.upload(DType::f32, {rows, states.tokens, states.width}, std::span<const float>(values));
+  const Tensor exact = upload({rows, states.tokens, states.width}, states.values);
   const Tensor context = o.cast(exact, o.compute());
-  prompt_ = unet.read(o, context, lengths);
+  const std::vector<int32_t> lengths = repeat_rows(std::span(states.key_lengths), branches, batch_);
+  Conditions conditions{.context = context, .key_lengths = lengths};
+  Tensor pooled, numbers, scale;
+  if (const int64_t width = unet.spec().guidance_embedding; width > 0) {
+    const std::vector<float> wave = guidance_wave(static_cast<float>(guidance.scale), width);
+    scale = o.upload(DType::f32, {1, width}, std::span<const float>(wave));
+    conditions.guidance = scale;
+  }
+  if (unet.spec().pooled_embedding > 0) {
+    pooled = upload({rows, states.pooled_width}, states.pooled);
+    numbers = upload({static_cast<int64_t>(sizes.size()) * batch_}, sizes);
+    conditions.pooled = pooled;
+    conditions.sizes = numbers;
+  }
+  prompt_ = unet.read(o, conditions);
+
+  // Where rows are told different sizes, each has its own embedding of a timestep.
+  const int64_t each = prompt_.sizes ? rows : 1;
+  std::vector<float> repeated;
+  for (const float t : timesteps) repeated.insert(repeated.end(), static_cast<size_t>(each), t);
+  const Tensor t = o.upload(DType::f32, {static_cast<int64_t>(repeated.size())}, std::span<const float>(repeated));
+  all_times_ = unet.embed(o, t, prompt_);
+  times_ = o.make(o.compute(), all_times_.shape().with(0, each));
 }
 
 Tensor Predictor::operator()(View x, const Level& level) const {
   const auto at = std::ranges::lower_bound(timesteps_, static_cast<float>(level.t));
   invariant(at != timesteps_.end() && *at == static_cast<float>(level.t), "timestep {} was not foreseen", level.t);
   const auto which = at - timesteps_.begin();
-  ops_.copy(times_, all_times_.slice(0, which, which + 1));
+  const int64_t each = times_.shape()[0];
+  ops_.copy(times_, all_times_.slice(0, which * each, (which + 1) * each));
   const auto branches = static_cast<int64_t>(guidance_.branches());
   {
     const Tensor scaled = ops_.combine({{static_cast<float>(level.input_scale()), x}});

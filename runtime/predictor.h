@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <vector>
 
 #include "nets/unet.h"
 #include "runtime/conditioning.h"
@@ -13,15 +14,17 @@ namespace cudream {
 // Guidance", Ho and Salimans 2022, equation 6, with w = scale - 1). With one branch the positive alone.
 struct Guidance {
   double scale = 1;
-  double rescale = 0;  // "Common Diffusion Noise Schedules and Sample Steps Are Flawed", Lin et al. 2023, section 3.4
-  size_t branches() const { return scale > 1 ? 2 : 1; }
+  double rescale = 0;     // "Common Diffusion Noise Schedules and Sample Steps Are Flawed", Lin et al. 2023, section 3.4
+  bool embedded = false;  // the network is told the scale and does all by itself (LCM)
+  size_t branches() const { return scale > 1 && !embedded ? 2 : 1; }
 };
 
 class Predictor {
  public:
   // Reads the prompt and embeds the timesteps, once. `states` has one row a branch, negative first; the pictures of `latent`
-  // [batch,h,w,C] share them. `timesteps`, in rising order, are those of all levels to come.
-  Predictor(Ops&, const UNet&, const TextStates& states, const Shape& latent, Guidance, Prediction,
+  // [batch,h,w,C] share them. `sizes`: the numbers that SDXL reads beside the pooled text, [branches, count]. `timesteps`, in
+  // rising order, are those of all levels to come.
+  Predictor(Ops&, const UNet&, const TextStates& states, std::span<const float> sizes, const Shape& latent, Guidance, Prediction,
             std::span<const float> timesteps);
 
   // x f32 [batch,h,w,C] at `level` -> the clean estimate, f32, of the same shape.
@@ -37,7 +40,7 @@ class Predictor {
   PromptState prompt_;
   int64_t batch_, tokens_;
   std::span<const float> timesteps_;
-  Tensor all_times_;  // a row a timestep
+  Tensor all_times_;  // for each timestep a row, or one for each row of the inputs
   // What the recorded step reads and writes, at one address for all steps. Inputs and times are in the compute type.
   Tensor inputs_, times_, outputs_;
   Guidance guidance_;

@@ -8,16 +8,23 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Text to image and image to image; decoding with another autoencoder comes later.
+// Text to image and image to image of every family; decoding with another autoencoder comes later.
 std::vector<std::string> runs() {
   std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(golden() / "golden" / "sd1")) {
-    const std::string name = entry.path().stem().string();
-    const bool kind = name.starts_with("txt2img_") || name.starts_with("img2img_");
-    if (entry.path().extension() == ".json" && kind && name != "txt2img_taesd") names.push_back(name);
-  }
+  for (const std::string family : {"sd1", "sd2", "sdxl", "sdxl-refiner", "lcm"})
+    for (const auto& entry : fs::directory_iterator(golden() / "golden" / family)) {
+      const std::string name = entry.path().stem().string();
+      const bool kind = name.starts_with("txt2img_") || name.starts_with("img2img_") || name.starts_with("turbo_");
+      if (entry.path().extension() == ".json" && kind && name != "txt2img_taesd") names.push_back(family + "/" + name);
+    }
   std::sort(names.begin(), names.end());
   return names;
+}
+
+std::string name_of_run(std::string run) {
+  std::replace_if(
+      run.begin(), run.end(), [](char c) { return c == '/' || c == '-'; }, '_');
+  return run;
 }
 
 using NameAndDevice = std::tuple<std::string, std::string>;
@@ -29,7 +36,7 @@ TEST_P(GoldenRun, FollowsTheReference) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Devices, GoldenRun, testing::Combine(testing::ValuesIn(runs()), testing::Values("reference", "cpu")),
-                         [](const auto& run) { return std::get<0>(run.param) + "_" + std::get<1>(run.param); });
+                         [](const auto& run) { return name_of_run(std::get<0>(run.param)) + "_" + std::get<1>(run.param); });
 
 class Bf16Run : public GoldenRun {};
 
@@ -39,8 +46,9 @@ TEST_P(Bf16Run, StaysNear) {
   check_golden_run(std::get<0>(GetParam()), "--precision bf16 --device cpu", kBf16);
 }
 
-INSTANTIATE_TEST_SUITE_P(Cpu, Bf16Run, testing::Combine(testing::Values("txt2img_ddim5", "img2img_s060"), testing::Values("cpu")),
-                         [](const auto& run) { return std::get<0>(run.param); });
+INSTANTIATE_TEST_SUITE_P(Cpu, Bf16Run,
+                         testing::Combine(testing::Values("sd1/txt2img_ddim5", "sd1/img2img_s060"), testing::Values("cpu")),
+                         [](const auto& run) { return name_of_run(std::get<0>(run.param)); });
 
 }  // namespace
 }  // namespace cudream

@@ -13,13 +13,19 @@ TEST_P(GpuRun, FollowsTheReference) {
   check_golden_run(GetParam(), "--device cuda --precision f32", kFloat);
 }
 
-INSTANTIATE_TEST_SUITE_P(Float, GpuRun, testing::Values("txt2img_ddim5", "txt2img_euler_a", "img2img_s060", "txt2img_oddsize"),
-                         [](const auto& run) { return std::string(run.param); });
+INSTANTIATE_TEST_SUITE_P(Float, GpuRun,
+                         testing::Values("sd1/txt2img_ddim5", "sd1/txt2img_euler_a", "sd1/img2img_s060", "sd1/txt2img_oddsize",
+                                         "sd2/txt2img_v_zsnr", "sdxl/txt2img_sizes", "lcm/txt2img_4step"),
+                         [](const auto& run) {
+                           std::string name = run.param;
+                           std::replace(name.begin(), name.end(), '/', '_');
+                           return name;
+                         });
 
 TEST(GpuHalf, StaysNear) {
   // float16 keeps more digits than bfloat16; the golden set's limits for each: text, network, latents, image.
-  check_golden_run("txt2img_ddim5", "--device cuda --precision f16", {2e-3, 5e-3, 8e-3, 4e-3});
-  check_golden_run("txt2img_ddim5", "--device cuda --precision bf16", kBf16);
+  check_golden_run("sd1/txt2img_ddim5", "--device cuda --precision f16", {2e-3, 5e-3, 8e-3, 4e-3});
+  check_golden_run("sd1/txt2img_ddim5", "--device cuda --precision bf16", kBf16);
 }
 
 const std::string kTiny = "generate house -m '" + (golden() / "models" / "sd1.safetensors").string() +

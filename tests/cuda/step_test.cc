@@ -63,8 +63,9 @@ std::vector<Product> products_of_a_step() {
   const auto job = [&] {
     const Tensor x = o.make(DType::f16, {kBranches, 64, 64, 4}), t = o.make(DType::f32, {1}),
                  context = o.make(DType::f16, {kBranches, 77, 768});
-    const Tensor times = unet.embed(o, t);
-    const PromptState prompt = unet.read(o, context, std::vector<int32_t>{77, 77});
+    const std::vector<int32_t> lengths{77, 77};
+    const PromptState prompt = unet.read(o, {.context = context, .key_lengths = lengths});
+    const Tensor times = unet.embed(o, t, prompt);
     device.products.clear();  // so far what is made once a picture
     const Tensor out = unet.predict(o, x, times, prompt);
   };

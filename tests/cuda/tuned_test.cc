@@ -131,9 +131,9 @@ TEST_F(Tuned, NormsAndElementsMoveLittleMoreThanTheyMust) {
 UNetSpec narrow_unet() {
   return {.context = 64,
           .channels = {80, 128, 160, 320},
-          .transformer_depth = {1, 1, 1, 1},
+          .down_depth = {{1}, {1}, {1}, {1}},
+          .up_depth = {{1, 1}, {1, 1}, {1, 1}, {1, 1}},
           .heads = {2, 2, 2, 2},
-          .layers = 1,
           .groups = 16};
 }
 
@@ -163,11 +163,11 @@ std::vector<float> predict(Device& device) {
     const Tensor states = ops.upload(DType::f32, {2, 77, 64}, std::span<const float>(text));
     const Tensor context = ops.cast(states, device.info().compute);
     const std::vector<int32_t> lengths{77, 70};
-    const PromptState prompt = unet.read(ops, context, lengths);
+    const PromptState prompt = unet.read(ops, {.context = context, .key_lengths = lengths});
     const Tensor noisy = ops.upload(DType::f32, {2, 8, 8, 4}, std::span<const float>(x));
     const Tensor latents = ops.cast(noisy, device.info().compute);
     const Tensor time = ops.upload(DType::f32, {1}, std::span<const float>(t));
-    const Tensor times = unet.embed(ops, time);
+    const Tensor times = unet.embed(ops, time, prompt);
     const Tensor half = unet.predict(ops, latents, times, prompt);
     const Tensor y = ops.cast(half, DType::f32);
     if (!ops.rehearsing()) out = ops.download(y);

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <limits>
+#include <string>
 #include <vector>
 
 #include "core/types.h"
@@ -16,6 +17,12 @@ namespace cudream {
 inline std::filesystem::path golden() {
   const char* given = std::getenv("CUDREAM_GOLDEN");
   return given != nullptr ? std::filesystem::path(given) : std::filesystem::path(CUDREAM_SOURCE_DIR "/tests/golden");
+}
+
+// A golden model: "sd1.safetensors", or a folder.
+inline std::filesystem::path golden_model(const std::string& name) {
+  const std::filesystem::path here = golden() / "models" / name;
+  return std::filesystem::exists(here) ? here : std::filesystem::path(CUDREAM_BINARY_DIR "/golden/models") / name;
 }
 
 inline Shape shape_of(const TensorInfo& t) {

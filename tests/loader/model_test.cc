@@ -26,7 +26,8 @@ using ::testing::Not;
 
 // What the networks of a model ask for.
 void request_networks(WeightStore& store, const ModelSpec& spec) {
-  if (!spec.text_encoders.empty()) ClipTextEncoder(store.root() / "text_encoder", spec.text_encoders.front());
+  for (const TextEncoderSpec& encoder : spec.text_encoders)
+    ClipTextEncoder(store.root() / (encoder.projection > 0 ? "text_encoder_2" : "text_encoder"), encoder);
   if (spec.unet) UNet(store.root() / "unet", *spec.unet);
   if (spec.vae) Autoencoder(store.root() / "vae", *spec.vae);
 }
@@ -58,18 +59,19 @@ Values values_of(const Model& model) {
 
 // ---- Real models --------------------------------------------------------------------------------------------------------
 
-class Sd1And2 : public ::testing::TestWithParam<std::string> {};
-INSTANTIATE_TEST_SUITE_P(Models, Sd1And2,
+class WholeModel : public ::testing::TestWithParam<std::string> {};
+INSTANTIATE_TEST_SUITE_P(Models, WholeModel,
                          ::testing::Values("sd15-emaonly-f32", "sd15-merge-f16", "sd15-diffusers-tree-bf16",
                                            "sd15-inpainting-f32", "instruct-pix2pix-ema-f32", "sd21-768-v-f32",
-                                           "sd2-inpainting-f32"),
+                                           "sd2-inpainting-f32", "sdxl-base-f16", "sdxl-refiner-f16", "sdxl-diffusers-tree-f16",
+                                           "sdxl-diffusers-tree-sharded-bf16"),
                          [](const auto& test) {
                            std::string name = test.param;
                            std::replace(name.begin(), name.end(), '-', '_');
                            return name;
                          });
 
-TEST_P(Sd1And2, GivesTheNetworksAllTheyAskForAndNothingElse) {
+TEST_P(WholeModel, GivesTheNetworksAllTheyAskForAndNothingElse) {
   TemporaryFolder folder;
   const Model model = open_model(make_sparse(GetParam(), folder.path()));
   require_runnable(model);
@@ -126,7 +128,8 @@ TEST(Binding, ReportsEveryProblemGrouped) {
   TemporaryFolder folder;
   const Model model = open_model(make_sparse("sd15-merge-f16", folder.path()));
   ModelSpec spec = model.spec();
-  spec.unet->layers = 3;              // asks for blocks that the file lacks
+  for (auto& level : spec.unet->down_depth) level.push_back(level.front());  // asks for blocks that the file lacks
+  for (auto& level : spec.unet->up_depth) level.push_back(level.front());
   spec.unet->out_channels = 5;        // another shape
   spec.text_encoders[0].layers = 11;  // leaves a layer unclaimed
   spec.vae.reset();                   // asks for nothing of the VAE: none of its tensors is unclaimed

@@ -1,7 +1,9 @@
 // The networks against the reference implementation, block by block, on every device in float.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <filesystem>
 
 #include "core/error.h"
@@ -15,12 +17,13 @@
 namespace cudream {
 namespace {
 
-// A device with the golden model on it, and a file of expected values.
-class NetworkTest : public testing::TestWithParam<const char*> {
+// A device with a golden model on it, and a file of expected values.
+class NetworkTest : public testing::TestWithParam<std::tuple<const char*, const char*>> {
  protected:
   NetworkTest()
-      : model_(open_model(golden() / "models" / "sd1.safetensors")),
-        device_(open_device({.name = GetParam(), .precision = DType::f32, .threads = 2})),
+      : name_(std::get<0>(GetParam())),
+        model_(open_model(golden_model(name_ == "lcm" ? name_ : name_ + ".safetensors"))),
+        device_(open_device({.name = std::get<1>(GetParam()), .precision = DType::f32, .threads = 2})),
         ops_(*device_) {}
 
   // Asks for the weights of one part and fills them.
@@ -31,7 +34,7 @@ class NetworkTest : public testing::TestWithParam<const char*> {
     return net;
   }
 
-  SafetensorsFile expected(const char* name) const { return SafetensorsFile(golden() / "golden" / "sd1" / name); }
+  SafetensorsFile expected(const char* name) const { return SafetensorsFile(golden() / "golden" / name_ / name); }
   std::vector<float> values(const SafetensorsFile& file, const std::string& name) const {
     const TensorInfo& t = file.at(name);
     return channels_last(file.floats(t), shape_of(t));
@@ -51,6 +54,7 @@ class NetworkTest : public testing::TestWithParam<const char*> {
     });
     const Ops::Plan plan = ops_.rehearse(job);
     ops_.run(plan, job);
+    ops_.set_tap({});
     EXPECT_GT(compared, 2);
   }
 
@@ -59,6 +63,7 @@ class NetworkTest : public testing::TestWithParam<const char*> {
     EXPECT_LE(relative_error(ops_.download(got), values(file, name)), limit) << name;
   }
 
+  std::string name_;
   Model model_;
   std::unique_ptr<Device> device_;
   WeightStore store_;
@@ -68,27 +73,63 @@ class NetworkTest : public testing::TestWithParam<const char*> {
 // Tolerances: the golden set's own, several times the distance of float32 from float64.
 constexpr double kText = 1e-6, kNetwork = 5e-6;
 
-TEST_P(NetworkTest, ClipTextEncoder) {
-  const auto encoder = load<ClipTextEncoder>("text_encoder", model_.spec().text_encoders.front());
+class TextTest : public NetworkTest {};
+
+TEST_P(TextTest, EncodersFollowTheReference) {
   const SafetensorsFile file = expected("text.safetensors");
-  const std::vector<std::byte> ids = file.bytes(file.at("text_encoder.ids"));
-  compare(file, "text_encoder.", kText, [&] {
-    const Tensor id = ops_.upload(DType::i32, shape_of(file.at("text_encoder.ids")), ids);
-    const Tensor last = encoder(ops_, id, 0, true);
-    expect_equal(last, file, "text_encoder.last", kText);
-    const Tensor skipped = encoder(ops_, id, 1, true);
-    expect_equal(skipped, file, "text_encoder.skip1", kText);
-  });
+  std::vector<ClipTextEncoder> encoders;
+  for (const TextEncoderSpec& spec : model_.spec().text_encoders)
+    encoders.emplace_back(store_.root() / (spec.projection > 0 ? "text_encoder_2" : "text_encoder"), spec);
+  load_weights(model_, store_, *device_);
+  for (const ClipTextEncoder& encoder : encoders) {
+    const std::string part = encoder.spec().projection > 0 ? "text_encoder_2." : "text_encoder.";
+    const std::vector<std::byte> raw = file.bytes(file.at(part + "ids"));
+    compare(file, part, kText, [&] {
+      const Tensor ids = ops_.upload(DType::i32, shape_of(file.at(part + "ids")), raw);
+      const Tensor last = encoder(ops_, ids, 0, true), skipped = encoder(ops_, ids, 1, true);
+      expect_equal(last, file, part + "last", kText);
+      expect_equal(skipped, file, part + "skip1", kText);
+    });
+    if (encoder.spec().projection == 0) continue;
+    std::vector<int32_t> ids(raw.size() / 4);
+    std::memcpy(ids.data(), raw.data(), raw.size());
+    std::vector<float> pooled;
+    const auto job = [&] {
+      pooled.clear();
+      for (auto row = ids.begin(); row != ids.end(); row += 77) {
+        const Tensor id = ops_.upload(DType::i32, {1, 77}, std::span<const int32_t>(row, row + 77));
+        const Tensor to = ops_.make(DType::f32, {1, encoder.spec().projection});
+        encoder.with_pooled(ops_, id, 1, false, std::find(row, row + 77, 49407) - row, to);
+        const std::vector<float> one = ops_.download(to);
+        pooled.insert(pooled.end(), one.begin(), one.end());
+      }
+    };
+    ops_.run(ops_.rehearse(job), job);
+    EXPECT_LE(relative_error(pooled, values(file, part + "pooled")), kText) << part;
+  }
 }
 
-TEST_P(NetworkTest, UNet) {
+class UNetTest : public NetworkTest {};
+
+TEST_P(UNetTest, FollowsTheReference) {
   const auto unet = load<UNet>("unet", *model_.spec().unet);
   const SafetensorsFile file = expected("unet.safetensors");
   const std::vector<int32_t> lengths{77, 77};
   compare(file, "at.", kNetwork, [&] {
     const Tensor context = input(file, "context"), sample = input(file, "sample"), timestep = input(file, "timestep");
-    const PromptState prompt = unet.read(ops_, context, lengths);
-    const Tensor times = unet.embed(ops_, timestep);
+    Conditions conditions{.context = context, .key_lengths = lengths};
+    Tensor pooled, sizes, guidance;
+    if (unet.spec().guidance_embedding > 0) {
+      guidance = input(file, "w_embedding");
+      conditions.guidance = guidance;
+    }
+    if (unet.spec().pooled_embedding > 0) {
+      pooled = input(file, "pooled"), sizes = input(file, "time_ids");
+      sizes = std::move(sizes).reshape({sizes.shape().size()});
+      conditions.pooled = pooled, conditions.sizes = sizes;
+    }
+    const PromptState prompt = unet.read(ops_, conditions);
+    const Tensor times = unet.embed(ops_, timestep, prompt);
     const Tensor out = unet.predict(ops_, sample, times, prompt);
     expect_equal(out, file, "out", kNetwork);
   });
@@ -113,8 +154,21 @@ TEST_P(NetworkTest, AutoencoderEncodes) {
 #ifndef CUDREAM_TEST_DEVICES
 #define CUDREAM_TEST_DEVICES "reference", "cpu"
 #endif
-INSTANTIATE_TEST_SUITE_P(Devices, NetworkTest, testing::Values(CUDREAM_TEST_DEVICES),
-                         [](const auto& device) { return std::string(device.param); });
+std::string name_of_case(const testing::TestParamInfo<std::tuple<const char*, const char*>>& info) {
+  std::string name = std::string(std::get<0>(info.param)) + "_" + std::get<1>(info.param);
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+}
+INSTANTIATE_TEST_SUITE_P(Devices, NetworkTest, testing::Combine(testing::Values("sd1"), testing::Values(CUDREAM_TEST_DEVICES)),
+                         name_of_case);
+INSTANTIATE_TEST_SUITE_P(Devices, TextTest,
+                         testing::Combine(testing::Values("sd1", "sd2", "sdxl", "sdxl-refiner"),
+                                          testing::Values(CUDREAM_TEST_DEVICES)),
+                         name_of_case);
+INSTANTIATE_TEST_SUITE_P(Devices, UNetTest,
+                         testing::Combine(testing::Values("sd1", "sd2", "sdxl", "sdxl-refiner", "lcm"),
+                                          testing::Values(CUDREAM_TEST_DEVICES)),
+                         name_of_case);
 
 // The full-size networks, rehearsed without weights: parameters, calls and memory are what the published ones have.
 TEST(FullSize, Sd15) {
@@ -128,9 +182,9 @@ TEST(FullSize, Sd15) {
   Ops o(*device);
   const Ops::Plan plan = o.rehearse([&] {
     const Tensor x = o.make(DType::f32, {2, 64, 64, 4}), t = o.make(DType::f32, {1}), context = o.make(DType::f32, {2, 77, 768});
-    const Tensor times = unet.embed(o, t);
     const std::vector<int32_t> lengths{77, 77};
-    const PromptState prompt = unet.read(o, context, lengths);
+    const PromptState prompt = unet.read(o, {.context = context, .key_lengths = lengths});
+    const Tensor times = unet.embed(o, t, prompt);
     const Tensor out = o.make(DType::f32, {2, 64, 64, 4});
     std::vector<View> reads = prompt.views();
     reads.insert(reads.end(), {x, times});
