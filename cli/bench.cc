@@ -218,7 +218,8 @@ Command add_bench(CLI::App& app) {
   add_host_options(app, options->host);
   app.footer(R"(Example, needing no file:
   cudream bench --random sd15 --size 512 --steps 2 --runs 2)");
-  return [options] { return run(*options); };
+  CLI::App* load = app.add_subcommand("load", "Measure loading alone: `cudream bench -m MODEL load`");
+  return [options, load] { return load->parsed() ? bench_load(options->host, options->model, options->runs) : run(*options); };
 }
 
 }  // namespace cudream

@@ -14,5 +14,10 @@ Command add_models(CLI::App&);
 Command add_inspect(CLI::App&);
 Command add_doctor(CLI::App&);
 Command add_bench(CLI::App&);
+Command add_plan(CLI::App&);
+
+// Loads a model `runs` times and prints bytes a second.
+struct HostOptions;
+int bench_load(const HostOptions&, const std::string& model, int runs);
 
 }  // namespace cudream

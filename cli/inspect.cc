@@ -109,7 +109,7 @@ int inspect_model(const Options& options) {
       // Inside a folder, files of the same name lie in different parts.
       const bool folder = std::filesystem::is_directory(options.path);
       const std::string name = (folder ? file->path().lexically_relative(options.path) : file->path().filename()).string();
-      const std::string digest = sha256_of_file(file->path());
+      const std::string digest = cached_sha256_of_file(file->path());
       j["sha256"][name] = digest;
       if (!options.as_json) fmt::print("  sha256      {}  (A1111: {})  {}\n", digest, short_hash(digest), printable(name));
     }

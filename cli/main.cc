@@ -55,6 +55,7 @@ int run(int argc, char** argv) {
       {"models", "List the models found, or the folder to put them in", add_models},
       {"inspect", "Say what a model file, model folder or picture is", add_inspect},
       {"doctor", "Check the processor, devices and folders", add_doctor},
+      {"plan", "Say what memory a picture takes, before anything is loaded", add_plan},
       {"bench", "Measure this machine", add_bench},
   };
   Command chosen;

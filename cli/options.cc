@@ -28,6 +28,11 @@ void add_host_options(CLI::App& app, HostOptions& host) {
       ->check(CLI::IsMember({"auto", "f32", "bf16", "f16"}))
       ->capture_default_str();
   app.add_option("--threads", host.threads, "Threads of the CPU device; 0: one a processor")->check(CLI::Range(0, 1024));
+  app.add_flag("--offload", host.offload,
+               "Keep text encoder, UNet and VAE on the device in turn: less memory, the same pictures");
+  app.add_option("--loader", host.loader, "How weights are read: auto, mmap, pread, or direct (past the page cache)")
+      ->check(CLI::IsMember({"auto", "mmap", "pread", "direct"}))
+      ->capture_default_str();
   add_models_dir_option(app, host);
   app.add_flag("--json", host.json, "Events and results as JSON, one object a line, on standard output");
   app.add_flag("-q,--quiet", host.quiet, "Say nothing but warnings and errors");

@@ -18,7 +18,8 @@ struct HostOptions {
   std::string device = "auto", precision = "auto";
   int threads = 0;
   std::vector<std::filesystem::path> models_dirs;
-  bool json = false, quiet = false;
+  std::string loader = "auto";
+  bool json = false, quiet = false, offload = false;
 
   DeviceOptions device_options() const;  // throws Error(usage)
 };

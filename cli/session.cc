@@ -96,25 +96,35 @@ ModelChoice choose_model(const HostOptions& host, const std::string& model) {
   return {path.stem().string(), path};
 }
 
+Model open_chosen(const HostOptions& host, const ModelChoice& choice, const std::string& vae) {
+  Model model = open_model(choice.path);
+  if (!vae.empty()) model.replace_vae(choose_model(host, vae).path);
+  require_runnable(model);
+  return model;
+}
+
 Session::Session(const HostOptions& host, const std::string& model_name, const std::string& vae, Progress& progress)
     : progress_(progress) {
   const ModelChoice choice = choose_model(host, model_name);
   model_name_ = choice.name;
-  Model model = open_model(choice.path);
-  if (!vae.empty()) model.replace_vae(choose_model(host, vae).path);
-  require_runnable(model);
+  const Model model = open_chosen(host, choice, vae);
   engine_ = std::make_unique<Engine>(open_device(host.device_options()));
   const DeviceInfo& device = engine_->device().info();
   log(LogLevel::info, "device: {} ({}, {})", device.kind, device.description, name_of(device.compute));
   progress.start("load", 100, "%");
   int percent = 0;
-  engine_->load(model, [&](int64_t done, int64_t total) {
+  const auto on_progress = [&](int64_t done, int64_t total) {
     if (stop_requested) throw fail(Code::cancelled, "cancelled");
     const int now = static_cast<int>(total == 0 ? 100 : 100 * done / total);
     if (std::exchange(percent, now) != now) progress.step(now);
-  });
+  };
+  const LoadReport report =
+      engine_->load(model, {.progress = on_progress, .in_turn = host.offload, .reading = reading_named(host.loader)});
   progress.done();
   for (const std::string& assumed : engine_->spec().assumed) log(LogLevel::info, "assumed: {}", assumed);
+  const double gigabytes = static_cast<double>(report.bytes) / 1e9;
+  log(LogLevel::info, "weights: {:.2f} GB in {:.2f} s ({:.2f} GB/s, {})", gigabytes, report.seconds, gigabytes / report.seconds,
+      name_of(report.reading));
 }
 
 RunHooks Session::hooks() const {

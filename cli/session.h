@@ -36,10 +36,13 @@ struct ModelChoice {
 };
 ModelChoice choose_model(const HostOptions&, const std::string& model);
 
+// Opens a chosen model, with the autoencoder of another where `vae` names one, and checks that it can make pictures.
+Model open_chosen(const HostOptions&, const ModelChoice&, const std::string& vae);
+
 // A loaded engine, and the names of what it holds.
 class Session {
  public:
-  // `model` and `vae` are catalog names or paths given on the command line; either may be empty.
+  // `model` and `vae` as for choose_model; vae may be empty.
   Session(const HostOptions&, const std::string& model, const std::string& vae, Progress&);
 
   Engine& engine() { return *engine_; }

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <csetjmp>
@@ -13,6 +14,7 @@
 #include <cstring>
 #include <mutex>
 #include <utility>
+#include <vector>
 
 #include "core/error.h"
 
@@ -112,6 +114,14 @@ void MappedFile::will_need(size_t offset, size_t bytes) const {
 void MappedFile::done_with(size_t offset, size_t bytes) const {
   const size_t first = (offset + 4095) & ~size_t{4095}, last = (offset + bytes) & ~size_t{4095};
   if (data_ != nullptr && first < last) ::madvise(const_cast<std::byte*>(data_) + first, last - first, MADV_DONTNEED);
+}
+
+double MappedFile::cached_share() const {
+  const size_t pages = (size_ + 4095) / 4096;
+  std::vector<unsigned char> here(pages);
+  if (data_ == nullptr || ::mincore(const_cast<std::byte*>(data_), size_, here.data()) != 0) return 1;
+  const auto cached = std::count_if(here.begin(), here.end(), [](unsigned char page) { return (page & 1) != 0; });
+  return static_cast<double>(cached) / static_cast<double>(pages);
 }
 
 std::string read_text(const fs::path& path, size_t limit) {

@@ -25,6 +25,7 @@ class MappedFile {
   void read(std::span<std::byte> to, size_t offset) const;
   void will_need(size_t offset, size_t bytes) const;  // a hint: start reading ahead
   void done_with(size_t offset, size_t bytes) const;  // a hint: these pages may leave this process
+  double cached_share() const;                        // of its pages, in the page cache now; 1 where nobody knows
 
  private:
   std::filesystem::path path_;

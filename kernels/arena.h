@@ -12,11 +12,9 @@
 #include <utility>
 #include <vector>
 
-#include "core/types.h"
+#include "kernels/device.h"
 
 namespace cudream {
-
-inline constexpr int64_t kBlockAlign = 256;  // bytes; every block begins and ends on it
 
 // Offsets of the blocks in the order they are taken.
 struct ArenaLayout {

@@ -99,18 +99,37 @@ struct DeviceInfo {
   int64_t memory_bytes = 0;  // what the device has in all
 };
 
+inline constexpr int64_t kBlockAlign = 256;  // bytes; slabs, blocks of arenas and packed weights begin on it
+
+// The stored bytes of a weight, row-major: copies `to.size()` bytes from `offset`. May be called by several threads at once;
+// what it throws ends the packing.
+using RawBytes = std::function<void(std::span<std::byte> to, int64_t offset)>;
+
 class Device {
  public:
   virtual ~Device() = default;
   virtual const DeviceInfo& info() const = 0;
 
-  // Memory. Slabs for the arenas come from allocate(); release() takes them back. Throws Error(out_of_memory).
-  virtual void* allocate(int64_t bytes) = 0;
-  virtual void release(void* slab, int64_t bytes) = 0;
+  // Memory: slabs for arenas and weights. Throws Error(out_of_memory). The bytes held now, and the most held at once, count
+  // these slabs alone: what a plan foretells.
+  void* allocate(int64_t bytes);
+  void release(void* slab, int64_t bytes) noexcept;
+  int64_t held_bytes() const { return held_; }
+  int64_t most_bytes() const { return most_; }
+  virtual int64_t free_bytes() const;  // what can still be allocated; here: of the host's memory
+  // Memory of the host from which uploads run at full speed and need not be waited for.
+  virtual void* allocate_host(int64_t bytes);
+  virtual void release_host(void* at) noexcept;
   virtual void upload(View to, std::span<const std::byte> from) = 0;  // dense, same bytes
   virtual void download(std::span<std::byte> to, View from) = 0;      // dense; waits for the work queued before
-  // Packs one stored weight, raw bytes of any float type in row-major order, into this device's own layout and type.
-  virtual Weight prepack(Use, DType stored, const Shape&, std::span<const std::byte> raw) = 0;
+  // Packs one stored weight, of any float type, into this device's own layout and type, in place: `at` has packed_bytes() and
+  // lies on kBlockAlign.
+  virtual int64_t packed_bytes(Use, DType stored, const Shape&) const = 0;
+  virtual Weight prepack(Use, DType stored, const Shape&, const RawBytes& raw, void* at) = 0;
+  Weight prepack(Use, DType stored, const Shape&, std::span<const std::byte> raw);  // into a slab of its own
+  // What packing takes beside the weights; end_packing(), after the last of many, gives it back.
+  virtual int64_t packing_bytes() const { return 0; }
+  virtual void end_packing() {}
   // Runs `body` and returns how to run it again, with the addresses it has now; null: this device keeps no recordings. The body
   // calls verbs and nothing else.
   virtual std::unique_ptr<Replay> record(const std::function<void()>& body) {
@@ -141,6 +160,13 @@ class Device {
   virtual bool has(Fused) const { return false; }
   // out [N,L,O/2] = (first half of y) * gelu(second half of y), y = x W + b, w packed for Use::geglu
   virtual void geglu(View, View, const Linear&) {}
+
+ protected:
+  virtual void* take(int64_t bytes) = 0;
+  virtual void give(void* slab) noexcept = 0;
+
+ private:
+  int64_t held_ = 0, most_ = 0;
 };
 
 }  // namespace cudream

@@ -58,6 +58,11 @@ void Ops::fit(Slab& slab, int64_t bytes) {
   slab.bytes = bytes;
 }
 
+int64_t Ops::missing_bytes(const Plan& plan) const {
+  const auto more = [](int64_t bytes, const Slab& slab) { return std::max<int64_t>(0, bytes - slab.bytes); };
+  return more(plan.session.bytes, session_slab_) + more(plan.stage_bytes, stage_slab_);
+}
+
 void Ops::run(const Plan& plan, const std::function<void()>& job) {
   fit(session_slab_, plan.session.bytes);
   fit(stage_slab_, plan.stage_bytes);

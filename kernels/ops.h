@@ -55,6 +55,7 @@ class Ops {
   // Runs `job` calling no verb, and plans both arenas. run() then gives it memory and runs it for real; the job must take
   // the same blocks in the same order. Slabs are kept between runs; both arenas are empty after either, also on an Error.
   Plan rehearse(const std::function<void()>& job);
+  int64_t missing_bytes(const Plan&) const;  // what run() will allocate beside the slabs it has
   void run(const Plan& plan, const std::function<void()>& job);
   bool rehearsing() const { return rehearsal_ != nullptr; }
 

@@ -1,13 +1,36 @@
 // Requests, cursors and the common layers.
 #include "kernels/weight.h"
 
+#include <algorithm>
+
 #include "core/error.h"
 
 namespace cudream {
 
+int64_t WeightLayout::device_bytes() const {
+  int64_t sum = 0, most = 0;
+  for (const auto& [name, bytes] : parts) {
+    sum += bytes;
+    most = std::max(most, bytes);
+  }
+  return in_turn ? most : sum;
+}
+
+int64_t WeightLayout::host_bytes() const {
+  int64_t sum = 0;
+  for (const auto& [name, bytes] : parts) sum += bytes;
+  return in_turn ? sum : 0;
+}
+
+std::string part_of(std::string_view name) {
+  std::string_view part = name.substr(0, name.find('.'));
+  if (part.ends_with("_2")) part.remove_suffix(2);
+  return std::string(part);
+}
+
 WeightStore::~WeightStore() {
-  for (WeightRequest& r : requests_)
-    if (r.weight.data) device_->release(r.weight.data.data, r.weight.data.bytes());
+  for (const auto& [slab, bytes] : slabs_) device_->release(slab, bytes);
+  for (const auto& [part, at] : aside_) device_->release_host(at);
 }
 
 Weights WeightStore::root() {
@@ -24,19 +47,59 @@ const Weight* WeightStore::request(std::vector<std::string> parts, Use use, cons
   return &r.weight;
 }
 
-void WeightStore::fill(size_t i, Device& device, DType stored, std::span<const std::byte> raw) {
-  Weight& w = requests_[i].weight;
-  invariant(!w.data && (device_ == nullptr || device_ == &device), "weight {} is filled twice", w.name);
+WeightLayout WeightStore::lay_out(const Device& device, std::span<const StoredWeight> order, bool in_turn) const {
+  WeightLayout layout{.offsets = std::vector<int64_t>(requests_.size()), .in_turn = in_turn};
+  int64_t all = 0;
+  for (const auto& [request, type] : order) {
+    const Weight& w = requests_[request].weight;
+    const int64_t bytes = (device.packed_bytes(w.use, type, w.shape) + kBlockAlign - 1) / kBlockAlign * kBlockAlign;
+    int64_t& part = layout.parts[part_of(w.name)];
+    layout.offsets[request] = in_turn ? part : all;
+    part += bytes;
+    all += bytes;
+  }
+  return layout;
+}
+
+void WeightStore::reserve(Device& device, WeightLayout layout) {
+  invariant(slabs_.empty(), "a store is laid out twice");
   device_ = &device;
-  Weight packed = device.prepack(w.use, stored, w.shape, raw);
+  layout_ = std::move(layout);
+  slabs_.emplace_back(device.allocate(layout_.device_bytes()), layout_.device_bytes());
+  slab_ = static_cast<std::byte*>(slabs_.back().first);
+  if (!layout_.in_turn) return;
+  for (const auto& [part, bytes] : layout_.parts) aside_[part] = static_cast<std::byte*>(device.allocate_host(bytes));
+}
+
+void WeightStore::fill(size_t i, DType stored, const RawBytes& raw) {
+  Weight& w = requests_[i].weight;
+  invariant(!w.data && slab_ != nullptr, "weight {} is filled twice, or has no place", w.name);
+  Weight packed = device_->prepack(w.use, stored, w.shape, raw, slab_ + layout_.offsets[i]);
   packed.name = w.name;
   w = std::move(packed);
 }
 
-int64_t WeightStore::bytes() const {
-  int64_t sum = 0;
-  for (const WeightRequest& r : requests_) sum += r.weight.data.bytes();
-  return sum;
+void WeightStore::fill(size_t i, Device& device, DType stored, std::span<const std::byte> raw) {
+  Weight& w = requests_[i].weight;
+  invariant(!w.data, "weight {} is filled twice", w.name);
+  device_ = &device;
+  Weight packed = device.prepack(w.use, stored, w.shape, raw);
+  slabs_.emplace_back(packed.data.data, device.packed_bytes(w.use, stored, w.shape));
+  packed.name = w.name;
+  w = std::move(packed);
+}
+
+void WeightStore::put_aside(const std::string& part) {
+  const int64_t bytes = layout_.parts.at(part);
+  device_->download({aside_.at(part), static_cast<size_t>(bytes)}, View(slab_, DType::u8, {bytes}));
+  present_ = part;
+}
+
+void WeightStore::bring(const std::string& part) {
+  if (!layout_.in_turn || present_ == part) return;
+  const int64_t bytes = layout_.parts.at(part);
+  device_->upload(View(slab_, DType::u8, {bytes}), {aside_.at(part), static_cast<size_t>(bytes)});
+  present_ = part;
 }
 
 Weights Weights::operator/(std::string_view name) const {

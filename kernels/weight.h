@@ -3,6 +3,7 @@
 
 #include <deque>
 #include <initializer_list>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,7 +22,26 @@ struct WeightRequest {
 
 class Weights;
 
-// Owns the weights of one model on one device. Requests are noted while networks are constructed, then filled in any order.
+// A request and the type its bytes are stored in.
+struct StoredWeight {
+  size_t request = 0;
+  DType type = DType::f32;
+};
+
+// Where the weights of a model lie on a device, decided before any is read. All in one slab, or in turn: the slab has room for
+// the largest part, and the parts wait in the host's memory.
+struct WeightLayout {
+  std::map<std::string, int64_t> parts;  // bytes of text_encoder (all of them), unet, vae
+  std::vector<int64_t> offsets;          // of each request, in the slab
+  bool in_turn = false;
+  int64_t device_bytes() const;
+  int64_t host_bytes() const;
+};
+
+// The part that a canonical name belongs to: "text_encoder_2.text_model..." -> "text_encoder".
+std::string part_of(std::string_view name);
+
+// Owns the weights of one model on one device. Requests are noted while networks are constructed, then laid out and filled.
 class WeightStore {
  public:
   WeightStore() = default;
@@ -31,15 +51,32 @@ class WeightStore {
 
   Weights root();
   const std::deque<WeightRequest>& requests() const { return requests_; }
-  // Packs the raw bytes (row-major, the whole joined weight) of the i-th request onto the device, which must outlive this.
+
+  // One after another in this order, which is that of filling. In turn: each part begins at the slab's start.
+  WeightLayout lay_out(const Device& device, std::span<const StoredWeight> order, bool in_turn) const;
+  // Takes the memory. The device must outlive this. Throws Error(out_of_memory).
+  void reserve(Device& device, WeightLayout layout);
+  // Packs the bytes of the i-th request (row-major, the whole joined weight) into its place.
+  void fill(size_t i, DType stored, const RawBytes& raw);
+  // In turn: the part that was filled last is complete and waits in the host's memory from now on.
+  void put_aside(const std::string& part);
+  // In turn: makes this the part on the device. Otherwise all are there.
+  void bring(const std::string& part);
+  const WeightLayout& layout() const { return layout_; }
+
+  // For tests of single weights: packs into a slab of its own.
   void fill(size_t i, Device& device, DType stored, std::span<const std::byte> raw);
-  int64_t bytes() const;  // on the device
 
  private:
   friend class Weights;
   const Weight* request(std::vector<std::string> parts, Use use, const Shape& part_shape);
   std::deque<WeightRequest> requests_;  // a deque: networks keep pointers
   Device* device_ = nullptr;
+  WeightLayout layout_;
+  std::vector<std::pair<void*, int64_t>> slabs_;  // and their bytes
+  std::byte* slab_ = nullptr;                     // of the layout
+  std::map<std::string, std::byte*> aside_;       // in turn: the parts in the host's memory
+  std::string present_;                           // in turn: the part on the device
 };
 
 // A cursor into canonical names: w / "down_blocks" / 0 / "resnets" / 1.

@@ -3,14 +3,17 @@
 
 #include <fmt/format.h>
 #include <openssl/evp.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <memory>
 #include <vector>
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/log.h"
 
 namespace cudream {
 namespace {
@@ -31,6 +34,18 @@ class Digest {
   static void check(int ok) { invariant(ok == 1, "SHA-256 is not available in libcrypto"); }
   std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context_;
 };
+
+// Where the digest of the file as it is now would be kept; empty: nowhere.
+std::filesystem::path cache_entry(const std::filesystem::path& file) {
+  struct stat s {};
+  const char *cache = std::getenv("XDG_CACHE_HOME"), *home = std::getenv("HOME");
+  const bool given = cache != nullptr && *cache != '\0';
+  if ((!given && home == nullptr) || ::stat(file.c_str(), &s) != 0) return {};
+  const std::filesystem::path folder = given ? std::filesystem::path(cache) : std::filesystem::path(home) / ".cache";
+  return folder / "cudream" / "sha256" /
+         fmt::format("{:x}-{:x}-{}-{}.{:09}-{}.{:09}", s.st_dev, s.st_ino, s.st_size, s.st_mtim.tv_sec, s.st_mtim.tv_nsec,
+                     s.st_ctim.tv_sec, s.st_ctim.tv_nsec);
+}
 
 }  // namespace
 
@@ -54,6 +69,30 @@ std::string sha256_of_file(const std::filesystem::path& path, const std::functio
     if (progress) progress(at + bytes, file.size());
   }
   return digest.hex();
+}
+
+std::string cached_sha256_of_file(const std::filesystem::path& path, const std::function<void(uint64_t, uint64_t)>& progress) {
+  constexpr size_t kDigits = 64;
+  const std::filesystem::path entry = cache_entry(path);
+  try {
+    if (!entry.empty() && std::filesystem::exists(entry)) {
+      const std::string known = read_text(entry, 2 * kDigits);
+      if (known.size() == kDigits && known.find_first_not_of("0123456789abcdef") == std::string::npos) return known;
+    }
+  } catch (const std::exception& e) {
+    log(LogLevel::debug, "{}: {}", entry.string(), e.what());
+  }
+  const std::string digest = sha256_of_file(path, progress);
+  try {
+    if (entry.empty() || entry != cache_entry(path)) return digest;  // it changed meanwhile
+    std::filesystem::create_directories(entry.parent_path());
+    AtomicFile file(entry, Exists::replace);
+    file.write(digest);
+    file.commit();
+  } catch (const std::exception& e) {
+    log(LogLevel::debug, "{}: {}", entry.string(), e.what());
+  }
+  return digest;
 }
 
 }  // namespace cudream

@@ -14,6 +14,10 @@ std::string sha256(std::span<const std::byte>);  // 64 hexadecimal digits, lower
 // Of a whole file, in one streamed read. `progress(done, total)` is called now and then; what it throws ends the read.
 std::string sha256_of_file(const std::filesystem::path&, const std::function<void(uint64_t, uint64_t)>& progress = {});
 
+// The same, from the user's cache where the file has not changed since it was hashed: the same inode, size, and times of change
+// to the nanosecond. ($XDG_CACHE_HOME/cudream/sha256; a cache that cannot be written is no error.)
+std::string cached_sha256_of_file(const std::filesystem::path&, const std::function<void(uint64_t, uint64_t)>& progress = {});
+
 // The "model hash" that A1111 writes into pictures: the first ten digits.
 inline std::string short_hash(const std::string& sha256) {
   return sha256.substr(0, 10);

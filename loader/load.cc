@@ -1,7 +1,9 @@
 // Loading weights: bind (compare what networks ask for with what the files hold), then stream in file order.
 #include <algorithm>
+#include <chrono>
 #include <map>
 #include <set>
+#include <tuple>
 
 #include "core/error.h"
 #include "core/log.h"
@@ -10,8 +12,6 @@
 
 namespace cudream {
 namespace {
-
-constexpr uint64_t kReadAhead = 64 << 20;  // bytes
 
 // One request of the store and where its parts are stored.
 struct Job {
@@ -29,7 +29,7 @@ struct Problems {
   size_t requested = 0;
 };
 
-std::string part_of(std::string_view name) {
+std::string first_of(std::string_view name) {
   return std::string(name.substr(0, name.find('.')));
 }
 
@@ -68,7 +68,7 @@ class Binder {
   Binder(const Model& model, const WeightStore& store) : names_(model.names()), store_(store) {
     for (size_t i = 0; i < store.requests().size(); i++) bind(i);
     for (const auto& [name, source] : names_.weights)
-      if (const auto part = problems_.find(part_of(name)); part != problems_.end() && !claimed_.contains(name))
+      if (const auto part = problems_.find(first_of(name)); part != problems_.end() && !claimed_.contains(name))
         part->second.unclaimed.push_back(fmt::format("{} {}", name, names_.stored(source).str()));
   }
 
@@ -85,7 +85,7 @@ class Binder {
     const WeightRequest& request = store_.requests()[i];
     Job job{.request = i};
     for (const std::string& name : request.parts) {
-      Problems& problems = problems_[part_of(name)];
+      Problems& problems = problems_[first_of(name)];
       problems.requested++;
       claimed_.insert(name);
       const auto at = names_.weights.find(name);
@@ -145,35 +145,60 @@ uint64_t stored_bytes(const Model& model, const Job& job) {
   return sum;
 }
 
-// Brings the parts of a weight together in memory.
+// Reads the weights of a model, in the order of the jobs.
 class Reader {
  public:
-  explicit Reader(const Model& model) : model_(model) {}
+  Reader(const Model& model, Reading reading) : model_(model) {
+    for (const auto& file : model.files()) files_.emplace_back(file->map(), reading);
+  }
+  const WeightFile& file(size_t i) const { return files_[i]; }
 
-  // The whole joined weight, valid until the next call.
-  std::span<const std::byte> read(const Job& job) {
+  // The bytes of the whole joined weight, valid until the next call. What lies in the file as it is asked for is read when and
+  // where the device wants it; the rest is brought together in memory first.
+  RawBytes read(const Job& job) {
+    for (const Source& s : job.parts) files_[s.file].move_on(start_of(s));
+    const bool as_it_is = job.type && std::ranges::none_of(job.parts, [](const Source& s) { return s.transpose; });
+    if (as_it_is && files_[job.parts.front().file].reading() != Reading::direct)
+      return [this, &job](std::span<std::byte> to, int64_t offset) { read_range(job, to, static_cast<uint64_t>(offset)); };
     uint64_t size = 0;
     for (const Source& s : job.parts) size += job.type ? bytes_of(s) : bytes_of(s) / width_of(s) * sizeof(float);
     whole_.resize(std::max(whole_.size(), size));
     std::span<std::byte> rest = std::span(whole_).first(size);
     for (const Source& s : job.parts) rest = rest.subspan(read_part(s, job.type.has_value(), rest));
-    return std::span(whole_).first(size);
+    return [this](std::span<std::byte> to, int64_t offset) {
+      std::ranges::copy(std::span(whole_).subspan(static_cast<size_t>(offset), to.size()), to.begin());
+    };
   }
 
  private:
   const TensorInfo& stored(const Source& s) const { return model_.names().stored(s); }
   uint64_t bytes_of(const Source& s) const { return stored(s).bytes / s.pieces; }
+  uint64_t start_of(const Source& s) const { return stored(s).offset + bytes_of(s) * s.piece; }
   size_t width_of(const Source& s) const { return static_cast<size_t>(bits_of(stored(s).type)) / 8; }
+
+  // A range of parts that follow each other.
+  void read_range(const Job& job, std::span<std::byte> to, uint64_t offset) const {
+    for (const Source& s : job.parts) {
+      const uint64_t size = bytes_of(s);
+      if (offset < size && !to.empty()) {
+        const uint64_t count = std::min<uint64_t>(to.size(), size - offset);
+        files_[s.file].read(to.first(count), start_of(s) + offset);
+        to = to.subspan(count);
+        offset += count;
+      }
+      offset -= std::min(offset, size);
+    }
+  }
 
   // Reads one part to the start of `to`, as it is stored or as float32; returns the bytes it takes there.
   size_t read_part(const Source& s, bool as_stored, std::span<std::byte> to) {
     const uint64_t bytes = bytes_of(s);
     if (as_stored && !s.transpose) {
-      read_stored(s, to.first(bytes));
+      files_[s.file].read(to.first(bytes), start_of(s));
       return bytes;
     }
     part_.resize(bytes);
-    read_stored(s, part_);
+    files_[s.file].read(part_, start_of(s));
     if (s.transpose) {
       const std::vector<std::byte> before = part_;
       transpose(part_, before, stored(s).shape[0], stored(s).shape[1], width_of(s));
@@ -188,18 +213,27 @@ class Reader {
     return floats_.size() * sizeof(float);
   }
 
-  void read_stored(const Source& s, std::span<std::byte> to) const {
-    const MappedFile& map = model_.files()[s.file]->map();
-    const uint64_t offset = stored(s).offset + to.size() * s.piece;
-    map.will_need(offset + to.size(), kReadAhead);
-    map.read(to, offset);
-    map.done_with(offset, to.size());
-  }
-
   const Model& model_;
+  std::vector<WeightFile> files_;
   std::vector<std::byte> whole_, part_;
   std::vector<float> floats_;
 };
+
+// The jobs in the order of reading: as the files lie, in turn part by part.
+std::vector<Job> ordered_jobs(const Model& model, const WeightStore& store, bool in_turn) {
+  std::vector<Job> jobs = Binder(model, store).jobs(model.path());
+  const auto key = [&](const Job& j) {
+    return std::tuple(in_turn ? part_of(store.requests()[j.request].weight.name) : "", j.parts.front().file, j.offset);
+  };
+  std::ranges::stable_sort(jobs, std::less<>(), key);
+  return jobs;
+}
+
+WeightLayout layout_of(const std::vector<Job>& jobs, const WeightStore& store, const Device& device, bool in_turn) {
+  std::vector<StoredWeight> order;
+  for (const Job& job : jobs) order.push_back({job.request, job.type.value_or(DType::f32)});
+  return store.lay_out(device, order, in_turn);
+}
 
 }  // namespace
 
@@ -207,19 +241,32 @@ void check_weights(const Model& model, const WeightStore& store) {
   Binder(model, store).jobs(model.path());
 }
 
-void load_weights(const Model& model, WeightStore& store, Device& device, const LoadProgress& progress) {
-  std::vector<Job> jobs = Binder(model, store).jobs(model.path());
-  std::stable_sort(jobs.begin(), jobs.end(), [](const Job& a, const Job& b) {
-    return std::pair(a.parts.front().file, a.offset) < std::pair(b.parts.front().file, b.offset);
-  });
+WeightLayout plan_weights(const Model& model, const WeightStore& store, const Device& device, bool in_turn) {
+  return layout_of(ordered_jobs(model, store, in_turn), store, device, in_turn);
+}
+
+LoadReport load_weights(const Model& model, WeightStore& store, Device& device, const LoadOptions& options) {
+  const auto begun = std::chrono::steady_clock::now();
+  const std::vector<Job> jobs = ordered_jobs(model, store, options.in_turn);
+  store.reserve(device, layout_of(jobs, store, device, options.in_turn));
+  LoadReport report;
   uint64_t done = 0, total = 0;
   for (const Job& job : jobs) total += stored_bytes(model, job);
-  Reader reader(model);
-  for (const Job& job : jobs) {
-    store.fill(job.request, device, job.type.value_or(DType::f32), reader.read(job));
+  Reader reader(model, options.reading);
+  for (size_t i = 0; i < jobs.size(); i++) {
+    const Job& job = jobs[i];
+    store.fill(job.request, job.type.value_or(DType::f32), reader.read(job));
+    const std::string part = part_of(store.requests()[job.request].weight.name);
+    if (options.in_turn && (i + 1 == jobs.size() || part != part_of(store.requests()[jobs[i + 1].request].weight.name)))
+      store.put_aside(part);
+    report.reading = reader.file(job.parts.front().file).reading();
     done += stored_bytes(model, job);
-    if (progress) progress(static_cast<int64_t>(done), static_cast<int64_t>(total));
+    if (options.progress) options.progress(static_cast<int64_t>(done), static_cast<int64_t>(total));
   }
+  device.end_packing();
+  report.bytes = static_cast<int64_t>(total);
+  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
+  return report;
 }
 
 }  // namespace cudream

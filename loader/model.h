@@ -10,6 +10,7 @@
 #include "kernels/weight.h"
 #include "loader/identify.h"
 #include "loader/names.h"
+#include "loader/reading.h"
 #include "loader/safetensors.h"
 
 namespace cudream {
@@ -54,8 +55,22 @@ using LoadProgress = std::function<void(int64_t done, int64_t total)>;
 // in trailing 1s (1x1 convolution or linear). Nothing is read.
 void check_weights(const Model&, const WeightStore&);
 
-// Checks the weights, then fills every request of the store in the order in which they lie in the files.
+// Where the weights would lie and what they would take, from the headers alone. Throws as check_weights does.
+WeightLayout plan_weights(const Model&, const WeightStore&, const Device&, bool in_turn);
+
+struct LoadOptions {
+  LoadProgress progress;
+  bool in_turn = false;  // see WeightLayout
+  Reading reading = Reading::automatic;
+};
+struct LoadReport {
+  int64_t bytes = 0;  // read
+  double seconds = 0;
+  Reading reading = Reading::automatic;  // how
+};
+
+// Checks the weights, makes room for them, then fills every request of the store in the order in which they lie in the files.
 // Throws Error(bad_file) also when a file shrinks meanwhile.
-void load_weights(const Model&, WeightStore&, Device&, const LoadProgress& = {});
+LoadReport load_weights(const Model&, WeightStore&, Device&, const LoadOptions& = {});
 
 }  // namespace cudream

@@ -1,6 +1,7 @@
 // Loading a model, planning and running jobs.
 #include "runtime/engine.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/error.h"
@@ -10,6 +11,14 @@
 
 namespace cudream {
 
+namespace {
+
+int64_t mebibytes(int64_t bytes) {
+  return (bytes + (1 << 20) - 1) >> 20;
+}
+
+}  // namespace
+
 Engine::Engine(std::unique_ptr<Device> device) : device_(std::move(device)), ops_(*device_) {}
 
 // Constructs the networks, which note the weights they need.
@@ -18,6 +27,7 @@ void Engine::build(const ModelSpec& spec) {
   text_encoders_.clear();
   unet_.reset();
   autoencoder_.reset();
+  store_.reset();
   store_ = std::make_unique<WeightStore>();
   spec_ = spec;
   for (const TextEncoderSpec& encoder : spec_.text_encoders)
@@ -26,16 +36,32 @@ void Engine::build(const ModelSpec& spec) {
   autoencoder_.emplace(store_->root() / "vae", *spec_.vae);
 }
 
-void Engine::load(const Model& model, const LoadProgress& progress) {
+void Engine::prepare(const Model& model, bool in_turn) {
   require_runnable(model);
   build(model.spec());
-  load_weights(model, *store_, *device_, progress);
+  layout_ = plan_weights(model, *store_, *device_, in_turn);
+}
+
+LoadReport Engine::load(const Model& model, const LoadOptions& options) {
+  prepare(model, options.in_turn);
+  const int64_t need = layout_.device_bytes() + device_->packing_bytes(), free = device_->free_bytes();
+  if (need > free) {
+    const WeightLayout in_turn = plan_weights(model, *store_, *device_, true);
+    const int64_t less = in_turn.device_bytes() + device_->packing_bytes();
+    throw fail(Code::out_of_memory, "the weights need {} MiB of {}, and {} MiB are free; {}", mebibytes(need),
+               device_->info().kind, free >> 20,
+               less <= free && !options.in_turn        ? fmt::format("--offload needs {} MiB", mebibytes(less))
+               : device_->info().compute == DType::f32 ? "--precision f16 or bf16 halves them, or use another device"
+                                                       : "use another device");
+  }
+  const LoadReport report = load_weights(model, *store_, *device_, options);
   if (!spec_.prediction_known) settle_prediction();
+  return report;
 }
 
 // The files of SD 2.1 for 768 pixels (v) and for 512 (epsilon) differ in nothing but the values of their weights.
 void Engine::settle_prediction() {
-  const bool v = probe_prediction(ops_, spec_, text_encoders_, *unet_, tokenizer_) == Prediction::v;
+  const bool v = probe_prediction(ops_, spec_, text_encoders_, *unet_, *store_, tokenizer_) == Prediction::v;
   spec_.noise.prediction = v ? Prediction::v : Prediction::epsilon;
   spec_.native_size = v ? 768 : 512;
   spec_.prediction_known = true;
@@ -44,6 +70,10 @@ void Engine::settle_prediction() {
 
 void Engine::load_random(const ModelSpec& spec) {
   build(spec);
+  std::vector<StoredWeight> order;
+  for (size_t i = 0; i < store_->requests().size(); i++) order.push_back({i, DType::bf16});
+  layout_ = store_->lay_out(*device_, order, false);
+  store_->reserve(*device_, layout_);
   uint32_t state = 1;
   std::vector<bf16> values;
   for (size_t i = 0; i < store_->requests().size(); i++) {
@@ -57,8 +87,12 @@ void Engine::load_random(const ModelSpec& spec) {
       state = state * 1664525u + 1013904223u;
       v = bf16(center + spread * (static_cast<float>(state >> 8) * 0x1p-24f - 0.5f));
     }
-    store_->fill(i, *device_, DType::bf16, std::as_bytes(std::span<const bf16>(values)));
+    const std::span<const std::byte> raw = std::as_bytes(std::span<const bf16>(values));
+    store_->fill(i, DType::bf16, [&](std::span<std::byte> to, int64_t offset) {
+      std::ranges::copy(raw.subspan(static_cast<size_t>(offset), to.size()), to.begin());
+    });
   }
+  device_->end_packing();
 }
 
 ModelSpec random_spec(const std::string& name) {
@@ -97,15 +131,51 @@ ModelSpec random_spec(const std::string& name) {
 Ops::Plan Engine::plan(const Job& job, int batch) {
   const RunHooks hooks;
   const RunChecks checks;
-  const Networks nets{spec_, text_encoders_, *unet_, *autoencoder_};
+  const Networks nets{spec_, text_encoders_, *unet_, *autoencoder_, *store_};
   Painting painting(ops_, nets, tokenizer_, job, batch, hooks, checks);
   return ops_.rehearse([&] { painting.run(); });
 }
 
+void Engine::require_room(const Ops::Plan& plan, const Job& job, int batch) {
+  const int64_t missing = ops_.missing_bytes(plan), free = device_->free_bytes();
+  if (missing <= free) return;
+  const std::vector<std::string> remedies = what_would_fit(job, batch, plan.bytes() - missing + free);
+  throw fail(Code::out_of_memory, "the job needs {} MiB of {} beside the weights, and {} MiB are free; {}", mebibytes(missing),
+             device_->info().kind, free >> 20,
+             remedies.empty() ? "nothing near it would fit: use another device"
+                              : fmt::format("it would fit with {}", fmt::join(remedies, ", or ")));
+}
+
+// Options with which the job fits into `room` bytes beside the weights.
+std::vector<std::string> Engine::what_would_fit(const Job& job, int batch, int64_t room) {
+  std::vector<std::string> remedies;
+  const auto fits = [&](const Job& j, int b, int64_t bytes) { return plan(j, b).bytes() <= bytes; };
+  for (int b = batch / 2; b >= 1; b /= 2)
+    if (fits(job, b, room)) {
+      remedies.push_back(fmt::format("--batch {}", b));
+      break;
+    }
+  for (int eighths = 7; eighths >= 2; eighths--) {
+    Job smaller = job;
+    smaller.width = job.width * eighths / 8 / 64 * 64;
+    smaller.height = job.height * eighths / 8 / 64 * 64;
+    if (smaller.width == 0 || smaller.height == 0 || !fits(smaller, batch, room)) continue;
+    remedies.push_back(fmt::format("--width {} --height {}", smaller.width, smaller.height));
+    break;
+  }
+  WeightLayout in_turn = layout_;
+  in_turn.in_turn = true;
+  if (fits(job, batch, room + layout_.device_bytes() - in_turn.device_bytes())) remedies.emplace_back("--offload");
+  if (device_->info().compute == DType::f32 && plan(job, batch).bytes() / 2 <= room + layout_.device_bytes() / 2)
+    remedies.emplace_back("--precision bf16");
+  return remedies;
+}
+
 std::vector<Image> Engine::run(const Job& job, int batch, const RunHooks& hooks, const RunChecks& checks) {
-  const Networks nets{spec_, text_encoders_, *unet_, *autoencoder_};
+  const Networks nets{spec_, text_encoders_, *unet_, *autoencoder_, *store_};
   Painting painting(ops_, nets, tokenizer_, job, batch, hooks, checks);
   const Ops::Plan plan = ops_.rehearse([&] { painting.run(); });
+  require_room(plan, job, batch);
   ops_.run(plan, [&] { painting.run(); });
 
   std::vector<Image> images;

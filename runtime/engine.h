@@ -1,6 +1,7 @@
 // The engine: owns a device, one model on it and its memory, and runs one job at a time.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -17,26 +18,41 @@
 
 namespace cudream {
 
+// What a job takes of a device's memory, to the byte: known before anything is loaded.
+struct MemoryPlan {
+  WeightLayout weights;
+  int64_t packing = 0;  // while weights are loaded, and then given back
+  Ops::Plan job;
+  int64_t device_bytes() const { return weights.device_bytes() + job.bytes(); }
+  int64_t most_bytes() const { return weights.device_bytes() + std::max(packing, job.bytes()); }
+};
+
 class Engine {
  public:
   explicit Engine(std::unique_ptr<Device> device);
 
   Device& device() { return *device_; }
   const ModelSpec& spec() const { return spec_; }
-  int64_t weight_bytes() const { return store_ ? store_->bytes() : 0; }
-  // Throws as open_model, require_runnable and load_weights do. Replaces the model held before.
-  void load(const Model& model, const LoadProgress& progress = {});
+  int64_t weight_bytes() const { return layout_.device_bytes(); }
+  // Constructs the networks and lays out their weights; enough for plan() and memory(). Replaces the model held before.
+  // Throws as require_runnable and plan_weights do.
+  void prepare(const Model& model, bool in_turn);
+  // Prepares, then loads. Throws Error(out_of_memory) before anything is read if the weights do not fit.
+  LoadReport load(const Model& model, const LoadOptions& options = {});
 
   // The networks of `spec` with random weights, each scaled by its fan-in: for measuring, no file needed.
   void load_random(const ModelSpec& spec);
 
-  // Makes `batch` pictures of one completed job; picture i has seed + i. Throws Error.
+  // Makes `batch` pictures of one completed job; picture i has seed + i. Throws Error; Error(out_of_memory) before it starts,
+  // with what would fit, if the job does not.
   std::vector<Image> run(const Job& job, int batch, const RunHooks& hooks = {}, const RunChecks& checks = {});
   // What run() would need and do, without doing it.
   Ops::Plan plan(const Job& job, int batch);
+  MemoryPlan memory(const Job& job, int batch) { return {layout_, device_->packing_bytes(), plan(job, batch)}; }
 
   // The parts, for benchmarks and tests.
   Ops& ops() { return ops_; }
+  WeightStore& weights() { return *store_; }
   std::span<const ClipTextEncoder> text_encoders() const { return text_encoders_; }
   const UNet& unet() const { return *unet_; }
   const Autoencoder& autoencoder() const { return *autoencoder_; }
@@ -44,12 +60,15 @@ class Engine {
  private:
   void build(const ModelSpec& spec);
   void settle_prediction();
+  void require_room(const Ops::Plan& plan, const Job& job, int batch);
+  std::vector<std::string> what_would_fit(const Job& job, int batch, int64_t room);
 
   std::unique_ptr<Device> device_;
   Ops ops_;
   Tokenizer tokenizer_;
   ModelSpec spec_;
   std::unique_ptr<WeightStore> store_;
+  WeightLayout layout_;
   std::vector<ClipTextEncoder> text_encoders_;
   std::optional<UNet> unet_;
   std::optional<Autoencoder> autoencoder_;

@@ -121,6 +121,7 @@ void Painting::trace(const char* name, View x, bool append) {
 
 TextStates Painting::read_prompts() {
   tell("text");
+  if (real()) nets_.weights.bring("text_encoder");
   if (real() && hooks_.on_notice)
     for (const std::string& notice : prompts_.notices) hooks_.on_notice(notice);
   std::vector<int> left_out(prompts_.branches.size(), job_.clip_skip - 1);
@@ -158,6 +159,7 @@ void Painting::trace_text(const TextStates& states) const {
 
 Tensor Painting::encode_image() {
   tell("encode");
+  if (real()) nets_.weights.bring("vae");
   const Shape picture{1, job_.height, job_.width, 3};
   const Tensor image = ops_.upload(DType::f32, picture, std::span<const float>(image_));
   const int64_t channels = latent_[3];
@@ -192,6 +194,7 @@ Tensor Painting::start() {
 }
 
 Tensor Painting::denoise(const TextStates& states, Tensor x) {
+  if (real()) nets_.weights.bring("unet");
   const int64_t size_count = nets_.spec.unet->size_count(states.pooled_width);
   std::vector<float> sizes;
   for (size_t b = 0; b < guidance_.branches(); b++) {
@@ -235,6 +238,7 @@ Tensor Painting::denoise(const TextStates& states, Tensor x) {
 
 void Painting::decode(View latent) {
   tell("decode");
+  if (real()) nets_.weights.bring("vae");
   const Shape one{1, job_.height, job_.width, 3};
   const Tensor picture = ops_.make(DType::f32, one);
   pixels_.clear();

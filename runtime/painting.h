@@ -45,6 +45,7 @@ struct Networks {
   std::span<const ClipTextEncoder> text_encoders;
   const UNet& unet;
   const Autoencoder& autoencoder;
+  WeightStore& weights;
 };
 
 class Painting {

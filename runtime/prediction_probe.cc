@@ -16,16 +16,18 @@ double share_of_noise(std::span<const float> x, std::span<const float> out) {
 }
 
 Prediction probe_prediction(Ops& o, const ModelSpec& spec, std::span<const ClipTextEncoder> encoders, const UNet& unet,
-                            const Tokenizer& tokenizer) {
+                            WeightStore& weights, const Tokenizer& tokenizer) {
   const Shape latent{1, 32, 32, spec.unet->in_channels};
   const std::vector<float> noise = TorchCpuNoise(0).normal(latent.size());
   const float t = static_cast<float>(spec.noise.train_steps - 1);
   const PromptChunks empty = chunk_prompts(tokenizer, std::vector<BranchText>{{}}, spec.text_encoders);
   std::vector<float> out;
   const auto job = [&] {
+    if (!o.rehearsing()) weights.bring("text_encoder");
     const TextStates states = encode_text(o, encoders, empty, std::vector<int>{0});
     const Tensor exact = o.upload(DType::f32, {1, states.tokens, states.width}, std::span<const float>(states.values));
     const Tensor context = o.cast(exact, o.compute());
+    if (!o.rehearsing()) weights.bring("unet");
     const PromptState prompt = unet.read(o, {.context = context, .key_lengths = states.key_lengths});
     const Tensor x = o.upload(DType::f32, latent, std::span<const float>(noise)),
                  time = o.upload(DType::f32, {1}, std::span(&t, 1));

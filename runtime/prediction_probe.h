@@ -18,6 +18,7 @@ double share_of_noise(std::span<const float> x, std::span<const float> out);
 
 // Calls the network once, on noise at the noisiest training step and an empty prompt: Prediction::epsilon when more than
 // half of the noise comes back, else Prediction::v. For networks that read nothing but text and time.
-Prediction probe_prediction(Ops&, const ModelSpec&, std::span<const ClipTextEncoder>, const UNet&, const Tokenizer&);
+Prediction probe_prediction(Ops&, const ModelSpec&, std::span<const ClipTextEncoder>, const UNet&, WeightStore&,
+                            const Tokenizer&);
 
 }  // namespace cudream

@@ -1,5 +1,6 @@
 // From the bytes of a file to packed weights: each slice is converted and reordered through one core's cache.
 #include <algorithm>
+#include <utility>
 
 #include "core/error.h"
 #include "kernels/cpu/block_products.h"
@@ -31,36 +32,44 @@ BlockShape typical_block(const PackedWeight& w, int64_t out, DType type) {
   return s;
 }
 
+int64_t padded(const dnnl::memory::desc& d) {
+  return rounded_up(static_cast<int64_t>(d.get_size()), kBlockAlign);
+}
+
 }  // namespace
 
-Weight BlockProducts::pack(Use use, DType stored, const Shape& shape, std::span<const std::byte> raw) {
-  auto packed = std::make_shared<PackedWeight>();
-  packed->in = shape[1];
-  packed->kernel = use == Use::conv && shape[2] > 1 ? shape[2] : 0;
-  const int64_t taps = packed->kernel == 0 ? 1 : packed->kernel * packed->kernel;
-  const int64_t channel = packed->in * taps, out = shape[0];
-  const int64_t parts = use == Use::geglu ? 2 : 1;
-  for (int64_t i = 0; i < parts; i++) cut(packed->slices, i * out / parts, out / parts, channel * size_of(compute_));
+// How a weight is cut, each slice in its layout and with no memory yet.
+PackedWeight BlockProducts::slices_of(Use use, const Shape& shape) const {
+  PackedWeight packed;
+  packed.in = shape[1];
+  packed.kernel = use == Use::conv && shape[2] > 1 ? shape[2] : 0;
+  const int64_t channel = shape.size() / shape[0], parts = use == Use::geglu ? 2 : 1, out = shape[0] / parts;
+  for (int64_t i = 0; i < parts; i++) cut(packed.slices, i * out, out, channel * size_of(compute_));
+  for (PackedWeight::Slice& s : packed.slices) s.layout = primitives_.preferred_weights(typical_block(packed, s.count, compute_));
+  return packed;
+}
 
+int64_t BlockProducts::packed_bytes(Use use, const Shape& shape) const {
   int64_t bytes = 0;
-  const auto padded = [](const dnnl::memory::desc& d) { return (static_cast<int64_t>(d.get_size()) + 255) / 256 * 256; };
-  for (PackedWeight::Slice& s : packed->slices) {
-    s.layout = primitives_.preferred_weights(typical_block(*packed, s.count, compute_));
-    bytes += padded(s.layout);
-  }
-  std::byte* at = memory_.take(bytes);
-  Weight weight{.use = use, .shape = shape, .data = View(at, compute_, shape), .layout = packed};
-  for (PackedWeight::Slice& s : packed->slices) {
-    s.at = at;
-    at += padded(s.layout);
-  }
+  for (const PackedWeight::Slice& s : slices_of(use, shape).slices) bytes += padded(s.layout);
+  return bytes;
+}
+
+Weight BlockProducts::pack(Use use, DType stored, const Shape& shape, const RawBytes& raw, void* at) {
+  const auto packed = std::make_shared<PackedWeight>(slices_of(use, shape));
+  auto* next = static_cast<std::byte*>(at);
+  for (PackedWeight::Slice& s : packed->slices) s.at = std::exchange(next, next + padded(s.layout));
+  const int64_t channel = shape.size() / shape[0], channel_bytes = channel * size_of(stored);
   team_.run(static_cast<int64_t>(packed->slices.size()), [&](int64_t i, int thread) {
     const PackedWeight::Slice& s = packed->slices[static_cast<size_t>(i)];
-    std::byte* dense = team_.scratch(thread, s.count * channel * size_of(compute_));
-    kernels_.convert({dense, compute_}, {raw.data() + s.first * channel * size_of(stored), stored}, s.count * channel);
+    const int64_t dense_bytes = rounded_up(s.count * channel * size_of(compute_), kBlockAlign);
+    std::byte *dense = team_.scratch(thread, dense_bytes + s.count * channel_bytes), *rows = dense + dense_bytes;
+    if (stored == compute_) rows = dense;
+    raw({rows, static_cast<size_t>(s.count * channel_bytes)}, s.first * channel_bytes);
+    if (stored != compute_) kernels_.convert({dense, compute_}, {rows, stored}, s.count * channel);
     primitives_.reorder(Primitives::dense_weights(compute_, s.count, packed->in, packed->kernel), dense, s.layout, s.at);
   });
-  return weight;
+  return Weight{.use = use, .shape = shape, .data = View(at, compute_, shape), .layout = packed};
 }
 
 }  // namespace cudream

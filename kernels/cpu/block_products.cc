@@ -48,8 +48,8 @@ struct BlockProducts::Layer {
   bool whole() const { return w->slices.size() == 1 && e.act == Act::none && !e.gate && !e.residual; }
 };
 
-BlockProducts::BlockProducts(DType compute, const Kernels& kernels, Team& team, PagePool& memory)
-    : compute_(compute), kernels_(kernels), team_(team), memory_(memory), primitives_(team.threads()) {}
+BlockProducts::BlockProducts(DType compute, const Kernels& kernels, Team& team)
+    : compute_(compute), kernels_(kernels), team_(team), primitives_(team.threads()) {}
 
 void BlockProducts::linear(const View& out, const View& x, const Linear& l, const Epilogue& e) {
   Layer layer = product_layer(out, x, *l.w);
@@ -215,8 +215,8 @@ void BlockProducts::upsample(std::byte* to, const Layer& layer, int64_t picture,
   }
 }
 
-std::unique_ptr<Products> make_block_products(DType compute, const Kernels& kernels, Team& team, PagePool& memory) {
-  return std::make_unique<BlockProducts>(compute, kernels, team, memory);
+std::unique_ptr<Products> make_block_products(DType compute, const Kernels& kernels, Team& team) {
+  return std::make_unique<BlockProducts>(compute, kernels, team);
 }
 
 }  // namespace cudream

@@ -12,14 +12,16 @@ namespace cudream {
 
 class BlockProducts final : public Products {
  public:
-  BlockProducts(DType compute, const Kernels& kernels, Team& team, PagePool& memory);
+  BlockProducts(DType compute, const Kernels& kernels, Team& team);
 
-  Weight pack(Use use, DType stored, const Shape& shape, std::span<const std::byte> raw) override;
+  int64_t packed_bytes(Use use, const Shape& shape) const override;
+  Weight pack(Use use, DType stored, const Shape& shape, const RawBytes& raw, void* at) override;
   void linear(const View& out, const View& x, const Linear& l, const Epilogue& e) override;
   void geglu(const View& out, const View& x, const Linear& l) override;
   void conv2d(const View& out, const View& x, const Conv& c, const ConvArgs& args) override;
 
  private:
+  PackedWeight slices_of(Use use, const Shape& shape) const;
   struct Layer;
   struct Block;
   struct Call;
@@ -33,8 +35,7 @@ class BlockProducts final : public Products {
   DType compute_;
   const Kernels& kernels_;
   Team& team_;
-  PagePool& memory_;
-  Primitives primitives_;
+  mutable Primitives primitives_;
 };
 
 }  // namespace cudream

@@ -46,8 +46,8 @@ int64_t row_start(const View& v, int64_t i) {
 class CpuDevice final : public Device {
  public:
   CpuDevice(const Isa& isa, DType compute, int threads) : kernels_(*isa.kernels), team_(threads) {
-    products_ = compute == DType::bf16 && kernels_.tiles != nullptr ? make_tile_products(kernels_, team_, memory_)
-                                                                    : make_block_products(compute, kernels_, team_, memory_);
+    products_ = compute == DType::bf16 && kernels_.tiles != nullptr ? make_tile_products(kernels_, team_)
+                                                                    : make_block_products(compute, kernels_, team_);
     const int64_t bytes = static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE);
     info_ = {.kind = "cpu",
              .description = fmt::format("{}, {}, {} thread{}", processor_name(), isa.name, threads, threads == 1 ? "" : "s"),
@@ -56,12 +56,12 @@ class CpuDevice final : public Device {
   }
 
   const DeviceInfo& info() const override { return info_; }
-  void* allocate(int64_t bytes) override { return memory_.take(bytes); }
-  void release(void* slab, int64_t) override { memory_.give(slab); }
   void upload(View to, std::span<const std::byte> from) override { std::memcpy(to.data, from.data(), from.size()); }
   void download(std::span<std::byte> to, View from) override { std::memcpy(to.data(), from.data, to.size()); }
 
-  Weight prepack(Use use, DType stored, const Shape& shape, std::span<const std::byte> raw) override;
+  int64_t packed_bytes(Use use, DType stored, const Shape& shape) const override;
+  using Device::prepack;
+  Weight prepack(Use use, DType stored, const Shape& shape, const RawBytes& raw, void* at) override;
 
   void linear(View out, View x, const Linear& l, const Epilogue& e) override { products_->linear(out, x, l, e); }
   void conv2d(View out, View x, const Conv& c, const ConvArgs& args) override { products_->conv2d(out, x, c, args); }
@@ -77,6 +77,10 @@ class CpuDevice final : public Device {
   void copy(View out, View x) override;
   void gather(View out, const Weight& table, View ids) override;
   void sinusoid(View out, View t, float max_period, bool flip, float shift) override;
+
+ protected:
+  void* take(int64_t bytes) override { return memory_.take(bytes); }
+  void give(void* slab) noexcept override { memory_.give(slab); }
 
  private:
   // Calls body(row) for every row of `shape` (all axes but the last), many rows a job.
@@ -100,15 +104,22 @@ class CpuDevice final : public Device {
   std::unique_ptr<Products> products_;
 };
 
-Weight CpuDevice::prepack(Use use, DType stored, const Shape& shape, std::span<const std::byte> raw) {
-  if (use != Use::vector && use != Use::table) return products_->pack(use, stored, shape, raw);
+int64_t CpuDevice::packed_bytes(Use use, DType stored, const Shape& shape) const {
+  if (use != Use::vector && use != Use::table) return products_->packed_bytes(use, shape);
+  return shape.size() * size_of(use == Use::vector ? DType::f32 : stored);
+}
+
+Weight CpuDevice::prepack(Use use, DType stored, const Shape& shape, const RawBytes& raw, void* at) {
+  if (use != Use::vector && use != Use::table) return products_->pack(use, stored, shape, raw, at);
   // Vectors are float on every device. Tables stay as stored: gather reads few rows of them.
   const DType type = use == Use::vector ? DType::f32 : stored;
-  Weight w{.use = use, .shape = shape, .data = View(memory_.take(shape.size() * size_of(type)), type, shape)};
+  Weight w{.use = use, .shape = shape, .data = View(at, type, shape)};
   if (type == stored) {
-    std::memcpy(w.data.data, raw.data(), raw.size());
+    raw({w.data.as<std::byte>(), static_cast<size_t>(w.data.bytes())}, 0);
   } else {
-    kernels_.convert(out_of(w.data), {raw.data(), stored}, shape.size());
+    std::vector<std::byte> bytes(static_cast<size_t>(shape.size() * size_of(stored)));
+    raw(bytes, 0);
+    kernels_.convert(out_of(w.data), {bytes.data(), stored}, shape.size());
   }
   return w;
 }

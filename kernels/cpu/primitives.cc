@@ -121,8 +121,10 @@ memory::desc Primitives::dense_weights(DType type, int64_t out, int64_t in, int6
 }
 
 memory::desc Primitives::preferred_weights(const BlockShape& s) {
+  const auto known = preferred_.find(s);
+  if (known != preferred_.end()) return known->second;
   const memory::desc any(weight_dims(s.out, s.in, s.kernel), type_of(s.type), Tag::any);
-  return with_desc(s, any, engine_, [](const auto& desc) { return desc.weights_desc(); });
+  return preferred_[s] = with_desc(s, any, engine_, [](const auto& desc) { return desc.weights_desc(); });
 }
 
 Primitive* Primitives::find(const BlockShape& shape, const memory::desc& weights) {

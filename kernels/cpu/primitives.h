@@ -66,6 +66,7 @@ class Primitives {
   };
   int threads_;
   dnnl::engine engine_{dnnl::engine::kind::cpu, 0};
+  std::map<BlockShape, dnnl::memory::desc> preferred_;
   std::map<BlockShape, std::vector<Entry>> made_;  // one entry for each layout of weights it was asked for
 };
 

@@ -18,14 +18,15 @@ namespace cudream {
 class Products {
  public:
   virtual ~Products() = default;
-  virtual Weight pack(Use use, DType stored, const Shape& shape, std::span<const std::byte> raw) = 0;
+  virtual int64_t packed_bytes(Use use, const Shape& shape) const = 0;
+  virtual Weight pack(Use use, DType stored, const Shape& shape, const RawBytes& raw, void* at) = 0;
   virtual void linear(const View& out, const View& x, const Linear& l, const Epilogue& e) = 0;
   virtual void geglu(const View& out, const View& x, const Linear& l) = 0;
   virtual void conv2d(const View& out, const View& x, const Conv& c, const ConvArgs& args) = 0;
 };
 
-std::unique_ptr<Products> make_block_products(DType compute, const Kernels& kernels, Team& team, PagePool& memory);
-std::unique_ptr<Products> make_tile_products(const Kernels& kernels, Team& team, PagePool& memory);  // bf16
+std::unique_ptr<Products> make_block_products(DType compute, const Kernels& kernels, Team& team);
+std::unique_ptr<Products> make_tile_products(const Kernels& kernels, Team& team);  // bf16
 
 // One float per channel for each picture, or for all of them: a bias plus what an epilogue adds to it, or a gate.
 class ChannelRows {

@@ -162,8 +162,8 @@ void TileProducts::multiply(const Call& call, std::span<const Block> blocks, int
   kernels_.tiles->end();
 }
 
-std::unique_ptr<Products> make_tile_products(const Kernels& kernels, Team& team, PagePool& memory) {
-  return std::make_unique<TileProducts>(kernels, team, memory);
+std::unique_ptr<Products> make_tile_products(const Kernels& kernels, Team& team) {
+  return std::make_unique<TileProducts>(kernels, team);
 }
 
 }  // namespace cudream

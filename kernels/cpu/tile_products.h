@@ -12,8 +12,9 @@ namespace cudream {
 
 class TileProducts final : public Products {
  public:
-  TileProducts(const Kernels& kernels, Team& team, PagePool& memory) : kernels_(kernels), team_(team), memory_(memory) {}
-  Weight pack(Use use, DType stored, const Shape& shape, std::span<const std::byte> raw) override;
+  TileProducts(const Kernels& kernels, Team& team) : kernels_(kernels), team_(team) {}
+  int64_t packed_bytes(Use use, const Shape& shape) const override;
+  Weight pack(Use use, DType stored, const Shape& shape, const RawBytes& raw, void* at) override;
   void linear(const View& out, const View& x, const Linear& l, const Epilogue& e) override;
   void geglu(const View& out, const View& x, const Linear& l) override { linear(out, x, l, {}); }
   void conv2d(const View& out, const View& x, const Conv& c, const ConvArgs& args) override;
@@ -45,7 +46,6 @@ class TileProducts final : public Products {
 
   const Kernels& kernels_;
   Team& team_;
-  PagePool& memory_;
 };
 
 }  // namespace cudream

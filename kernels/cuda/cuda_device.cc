@@ -10,11 +10,11 @@
 #include "kernels/cuda/gpu.h"
 #include "kernels/cuda/lattice.h"
 #include "kernels/cuda/products.h"
+#include "kernels/cuda/upload_ring.h"
 
 namespace cudream {
 namespace {
 
-constexpr int64_t kStagingBytes = 16 << 20;  // raw weights pass through this much device memory on their way into their layout
 constexpr int64_t kScratchBytes = 4 << 20;
 
 const float* vector(const Weight* w) {
@@ -49,35 +49,41 @@ class CudaDevice final : public Device {
              .memory_bytes = gpu_.memory_bytes()};
     scratch_ = gpu_.allocate(kScratchBytes);
   }
-  ~CudaDevice() override {
-    if (staging_ != nullptr) gpu_.release(staging_);
-    gpu_.release(scratch_);
-  }
+  ~CudaDevice() override { gpu_.release(scratch_); }
   CudaDevice(const CudaDevice&) = delete;
   CudaDevice& operator=(const CudaDevice&) = delete;
 
   const DeviceInfo& info() const override { return info_; }
-  void* allocate(int64_t bytes) override { return gpu_.allocate(bytes); }
-  void release(void* slab, int64_t) override { gpu_.release(slab); }
+  int64_t free_bytes() const override { return gpu_.free_bytes(); }
+  void* allocate_host(int64_t bytes) override { return gpu_.allocate_host(bytes); }
+  void release_host(void* at) noexcept override { gpu_.release_host(at); }
   void upload(View to, std::span<const std::byte> from) override { gpu_.upload(to.data, from); }
   void download(std::span<std::byte> to, View from) override { gpu_.download(to, from.data); }
   std::unique_ptr<Replay> record(const std::function<void()>& body) override { return gpu_.record(body); }
   bool has(Fused f) const override { return f == Fused::geglu; }
 
-  Weight prepack(Use use, DType stored, const Shape& shape, std::span<const std::byte> raw) override {
-    if (staging_ == nullptr) staging_ = gpu_.allocate(kStagingBytes);
-    const DType type = use == Use::vector ? DType::f32 : info_.compute;
-    Weight w{.use = use, .shape = shape, .data = View(gpu_.allocate(shape.size() * size_of(type)), type, shape)};
+  int64_t packed_bytes(Use use, DType, const Shape& shape) const override { return shape.size() * size_of(packed_type(use)); }
+
+  using Device::prepack;
+  // Rows pass through the ring and are cast and moved into their layout by the device.
+  Weight prepack(Use use, DType stored, const Shape& shape, const RawBytes& raw, void* at) override {
+    if (ring_ == nullptr) ring_ = std::make_unique<UploadRing>(gpu_);
+    Weight w{.use = use, .shape = shape, .data = View(at, packed_type(use), shape)};
     const int64_t rows = shape[0], row_bytes = shape.size() / rows * size_of(stored);
-    invariant(row_bytes <= kStagingBytes, "a weight with rows of {} bytes", row_bytes);
+    invariant(row_bytes <= UploadRing::kSlotBytes, "a weight with rows of {} bytes", row_bytes);
     const int64_t seam = use == Use::geglu ? rows / 2 : rows;  // the halves of a geglu weight go to different places
     for (int64_t from = 0, count = 0; from < rows; from += count) {
-      count = std::min(kStagingBytes / row_bytes, (from < seam ? seam : rows) - from);
-      gpu_.upload(staging_, raw.subspan(static_cast<size_t>(from * row_bytes), static_cast<size_t>(count * row_bytes)));
-      place_rows(w, stored, from, count);
+      count = std::min(UploadRing::kSlotBytes / row_bytes, (from < seam ? seam : rows) - from);
+      const int64_t start = from * row_bytes;
+      const void* slot =
+          ring_->send(count * row_bytes, [&](std::span<std::byte> to, int64_t offset) { raw(to, start + offset); });
+      place_rows(w, stored, slot, from, count);
+      ring_->used();
     }
     return w;
   }
+  int64_t packing_bytes() const override { return UploadRing::kBytes; }
+  void end_packing() override { ring_.reset(); }
 
   void linear(View out, View x, const Linear& l, const Epilogue& e) override { products_.linear(out, x, l, e); }
   void geglu(View out, View x, const Linear& l) override { products_.geglu(out, x, l); }
@@ -172,7 +178,13 @@ class CudaDevice final : public Device {
                                .flip = flip});
   }
 
+ protected:
+  void* take(int64_t bytes) override { return gpu_.allocate(bytes); }
+  void give(void* slab) noexcept override { gpu_.release(slab); }
+
  private:
+  DType packed_type(Use use) const { return use == Use::vector ? DType::f32 : info_.compute; }
+
   // As many pictures at a time as the scratch memory has room for: the work of one does not depend on it.
   void norm_by_slices(const GroupNormLayer& layer, NormParams p, int64_t pictures) {
     const int64_t part_bytes = choose_slices(layer, 1)->count * layer.groups * kMomentBytes;
@@ -189,13 +201,13 @@ class CudaDevice final : public Device {
     }
   }
 
-  // Copies `count` raw rows, which lie in the staging memory, to their places in `w` as type and layout of it.
-  void place_rows(const Weight& w, DType stored, int64_t from, int64_t count) {
+  // Copies `count` stored rows, which lie at `slot`, to their places in `w` as type and layout of it.
+  void place_rows(const Weight& w, DType stored, const void* slot, int64_t from, int64_t count) {
     const int64_t taps = w.use == Use::conv ? w.shape[2] * w.shape[3] : 1;
     const int64_t row = w.shape.size() / w.shape[0], inputs = row / taps, half = w.shape[0] / 2;
     const Shape shape{count, taps, inputs};
     // Filters lie [outs,inputs,taps] in a file and [outs,taps,inputs] here; geglu's rows alternate between its halves.
-    View x(staging_, stored, shape), out(w.data.data, w.data.dtype, shape);
+    View x(const_cast<void*>(slot), stored, shape), out(w.data.data, w.data.dtype, shape);
     x.stride = {row, 1, taps};
     int64_t first = from;
     if (w.use == Use::geglu) {
@@ -221,8 +233,8 @@ class CudaDevice final : public Device {
   Gpu gpu_;
   Products products_;
   DeviceInfo info_;
-  void* staging_ = nullptr;
-  void* scratch_ = nullptr;  // what the two kernels of a GroupNorm pass on
+  void* scratch_ = nullptr;           // what the two kernels of a GroupNorm pass on
+  std::unique_ptr<UploadRing> ring_;  // while weights are packed
 };
 
 }  // namespace

@@ -52,6 +52,13 @@ Driver load(const Library& library) {
   library.find(d.stream_create, "cuStreamCreate");
   library.find(d.stream_destroy, "cuStreamDestroy_v2");
   library.find(d.stream_wait, "cuStreamSynchronize");
+  library.find(d.allocate_host, "cuMemHostAlloc");
+  library.find(d.release_host, "cuMemFreeHost");
+  library.find(d.stream_wait_event, "cuStreamWaitEvent");
+  library.find(d.event_create, "cuEventCreate");
+  library.find(d.event_destroy, "cuEventDestroy_v2");
+  library.find(d.event_record, "cuEventRecord");
+  library.find(d.event_wait, "cuEventSynchronize");
   library.find(d.capture_begin, "cuStreamBeginCapture_v2");
   library.find(d.capture_end, "cuStreamEndCapture");
   library.find(d.graph_instantiate, "cuGraphInstantiateWithFlags");

@@ -14,6 +14,7 @@
 // The opaque types bear cuda.h's own names, so that both may be included in one file.
 struct CUctx_st;
 struct CUstream_st;
+struct CUevent_st;
 struct CUmod_st;
 struct CUfunc_st;
 struct CUgraph_st;
@@ -27,17 +28,19 @@ struct Driver {
   using Pointer = unsigned long long;  // CUdeviceptr
   using Context = CUctx_st*;
   using Stream = CUstream_st*;
+  using Event = CUevent_st*;
   using Module = CUmod_st*;
   using Function = CUfunc_st*;
   using Graph = CUgraph_st*;
   using GraphExec = CUgraphExec_st*;
 
-  // The values used here of CUresult, CUdevice_attribute, CUfunction_attribute, CUstream_flags and CUstreamCaptureMode.
+  // The values used here of CUresult, CUdevice_attribute, CUfunction_attribute, CUstream_flags, CUevent_flags and
+  // CUstreamCaptureMode.
   static constexpr Result kOutOfMemory = 2, kNoDevice = 100, kNoImage = 209, kUnsupportedPtx = 222, kMismatch = 803;
   static constexpr int kMultiprocessors = 16, kCapabilityMajor = 75, kCapabilityMinor = 76, kSharedBytes = 81;
   static constexpr int kClock = 13, kMemoryClock = 36, kMemoryBits = 37;
   static constexpr int kDynamicSharedBytes = 8;
-  static constexpr unsigned kNonBlocking = 1;
+  static constexpr unsigned kNonBlocking = 1, kNoTiming = 2;
   static constexpr int kCaptureThisThread = 1;
 
   Result (*init)(unsigned flags);
@@ -55,11 +58,18 @@ struct Driver {
   Result (*memory_info)(size_t* free, size_t* total);
   Result (*allocate)(Pointer*, size_t bytes);
   Result (*release)(Pointer);
+  Result (*allocate_host)(void**, size_t bytes, unsigned flags);
+  Result (*release_host)(void*);
   Result (*copy_to_device)(Pointer, const void*, size_t bytes, Stream);
   Result (*copy_to_host)(void*, Pointer, size_t bytes, Stream);
   Result (*stream_create)(Stream*, unsigned flags);
   Result (*stream_destroy)(Stream);
   Result (*stream_wait)(Stream);
+  Result (*stream_wait_event)(Stream, Event, unsigned flags);
+  Result (*event_create)(Event*, unsigned flags);
+  Result (*event_destroy)(Event);
+  Result (*event_record)(Event, Stream);
+  Result (*event_wait)(Event);
   Result (*capture_begin)(Stream, int mode);
   Result (*capture_end)(Stream, Graph*);
   Result (*graph_instantiate)(GraphExec*, Graph, unsigned long long flags);

@@ -31,9 +31,7 @@ Gpu::Gpu(int ordinal) : driver_(open_built_driver()) {
   driver_.check(driver_.context_retain(&current_, device_), "opening {}", name_);
   context_ = Owned<Driver::Device>(device_, driver_.context_release);
   use();
-  Driver::Stream stream = nullptr;
-  driver_.check(driver_.stream_create(&stream, Driver::kNonBlocking), "opening a stream on {}", name_);
-  stream_ = Owned<Driver::Stream>(stream, driver_.stream_destroy);
+  stream_ = make_stream();
   load_kernels();
 }
 
@@ -96,6 +94,18 @@ void Gpu::load_kernels() {
   for (const Kernel& kernel : kernels()) invariant(entries_.contains(kernel.name), "no image holds the kernel {}", kernel.name);
 }
 
+Owned<Driver::Stream> Gpu::make_stream() {
+  Driver::Stream stream = nullptr;
+  driver_.check(driver_.stream_create(&stream, Driver::kNonBlocking), "opening a stream on {}", name_);
+  return {stream, driver_.stream_destroy};
+}
+
+Owned<Driver::Event> Gpu::make_event() {
+  Driver::Event event = nullptr;
+  driver_.check(driver_.event_create(&event, Driver::kNoTiming), "making an event on {}", name_);
+  return {event, driver_.event_destroy};
+}
+
 void Gpu::use() const {
   driver_.check(driver_.context_use(current_), "using {}", name_);
 }
@@ -106,15 +116,34 @@ void* Gpu::allocate(int64_t bytes) {
   Driver::Pointer at = 0;
   const Driver::Result result = driver_.allocate(&at, static_cast<size_t>(bytes));
   if (result == Driver::kOutOfMemory) {
-    size_t free = 0, total = 0;
-    driver_.check(driver_.memory_info(&free, &total), "asking {} for its free memory", name_);
     throw fail(Code::out_of_memory,
                "{} has no room for {} MiB more: {} of {} MiB are free; lower --width, --height or --batch, or close other "
                "programs that use the GPU",
-               name_, (bytes + (1 << 20) - 1) >> 20, free >> 20, total >> 20);
+               name_, (bytes + (1 << 20) - 1) >> 20, free_bytes() >> 20, memory_bytes_ >> 20);
   }
   driver_.check(result, "allocating {} bytes on {}", bytes, name_);
   return reinterpret_cast<void*>(at);  // NOLINT(performance-no-int-to-ptr): the driver counts addresses in integers
+}
+
+int64_t Gpu::free_bytes() const {
+  use();
+  size_t free = 0, total = 0;
+  driver_.check(driver_.memory_info(&free, &total), "asking {} for its free memory", name_);
+  return static_cast<int64_t>(free);
+}
+
+void* Gpu::allocate_host(int64_t bytes) {
+  use();
+  void* at = nullptr;
+  driver_.check(driver_.allocate_host(&at, static_cast<size_t>(bytes), 0), "pinning {} MiB of the host's memory for {}",
+                bytes >> 20, name_);
+  return at;
+}
+
+void Gpu::release_host(void* at) noexcept {
+  driver_.context_use(current_);
+  driver_.stream_wait(stream_.get());
+  driver_.release_host(at);
 }
 
 void Gpu::release(void* at) noexcept {

@@ -31,9 +31,13 @@ class Gpu {
   int64_t memory_bytes() const { return memory_bytes_; }
   const Card& card() const { return card_; }
 
-  void* allocate(int64_t bytes);    // Error(out_of_memory) says what is needed and what is free
-  void release(void* at) noexcept;  // waits for the work queued before
-  // The bytes are the caller's again on return: the driver takes pageable memory into a buffer of its own.
+  int64_t free_bytes() const;
+  void* allocate(int64_t bytes);       // Error(out_of_memory) says what is needed and what is free
+  void release(void* at) noexcept;     // waits for the work queued before
+  void* allocate_host(int64_t bytes);  // pinned: copies from it are not waited for
+  void release_host(void* at) noexcept;
+  // From pinned memory the copy runs later; other bytes are the caller's again on return: the driver takes them into a buffer
+  // of its own.
   void upload(void* to, std::span<const std::byte> from);
   void download(std::span<std::byte> to, const void* from);
 
@@ -45,6 +49,14 @@ class Gpu {
   // The launches of `body` as a CUDA graph, replayed once. The recording ends on every path.
   std::unique_ptr<Replay> record(const std::function<void()>& body);
 
+  // The parts, for other files of this room.
+  const Driver& driver() const { return driver_; }
+  const std::string& name() const { return name_; }
+  Driver::Stream stream() const { return stream_.get(); }
+  void use() const;  // makes the card current in this thread
+  Owned<Driver::Stream> make_stream();
+  Owned<Driver::Event> make_event();
+
  private:
   struct Entry {
     Driver::Function function;
@@ -55,7 +67,6 @@ class Gpu {
 
   void find_card(int ordinal);
   void load_kernels();
-  void use() const;  // makes the card current in this thread
   void start(const Launch& launch, void* params, size_t bytes);
 
   Driver driver_;

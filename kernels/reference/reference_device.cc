@@ -93,18 +93,22 @@ class ReferenceDevice final : public Device {
   }
   const DeviceInfo& info() const override { return info_; }
 
-  void* allocate(int64_t bytes) override {
+  void* take(int64_t bytes) override {
     void* at = ::operator new (static_cast<size_t>(bytes), std::align_val_t{kAlign}, std::nothrow);
     if (at == nullptr) throw fail(Code::out_of_memory, "no memory for {} bytes", bytes);
     return at;
   }
-  void release(void* slab, int64_t) override { ::operator delete (slab, std::align_val_t{kAlign}); }
+  void give(void* slab) noexcept override { ::operator delete (slab, std::align_val_t{kAlign}); }
   void upload(View to, std::span<const std::byte> from) override { std::memcpy(to.data, from.data(), from.size()); }
   void download(std::span<std::byte> to, View from) override { std::memcpy(to.data(), from.data, to.size()); }
 
-  Weight prepack(Use use, DType stored, const Shape& shape, std::span<const std::byte> raw) override {
-    const View from(const_cast<std::byte*>(raw.data()), stored, shape);
-    Weight w{.use = use, .shape = shape, .data = View(allocate(shape.size() * 4), DType::f32, shape)};
+  int64_t packed_bytes(Use, DType, const Shape& shape) const override { return shape.size() * 4; }
+  using Device::prepack;
+  Weight prepack(Use use, DType stored, const Shape& shape, const RawBytes& raw, void* at) override {
+    std::vector<std::byte> bytes(static_cast<size_t>(shape.size() * size_of(stored)));
+    raw(bytes, 0);
+    const View from(bytes.data(), stored, shape);
+    Weight w{.use = use, .shape = shape, .data = View(at, DType::f32, shape)};
     for (int64_t i = 0; i < shape.size(); i++) store(w.data, i, load(from, i));
     return w;
   }

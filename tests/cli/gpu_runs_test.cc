@@ -46,9 +46,18 @@ TEST(GpuHalf, RunsOnTensorCores) {
 
 TEST(GpuProgram, OutOfMemoryIsOneLineAndAStatus) {
   const Program program;
-  const Outcome o = program.run(kTiny, "CUDREAM_VGPU_FAIL_ALLOC=40");
+  const Outcome o = program.run(kTiny, "CUDREAM_VGPU_FAIL_ALLOC=3");
   EXPECT_EQ(o.status, 5) << o.err;
   EXPECT_THAT(o.err, testing::HasSubstr("error: "));
+  EXPECT_FALSE(program.has("a.png"));
+}
+
+TEST(GpuProgram, AJobThatDoesNotFitIsRefusedWithWhatWould) {
+  const Program program;
+  const std::string large = kTiny + "--width 1024 --height 1024 ";
+  const Outcome o = program.run(large, "CUDREAM_VGPU_MEMORY=96");
+  EXPECT_EQ(o.status, 5) << o.err;
+  EXPECT_THAT(o.err, testing::HasSubstr("it would fit with --width"));
   EXPECT_FALSE(program.has("a.png"));
 }
 

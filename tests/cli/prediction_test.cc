@@ -30,7 +30,7 @@ Prediction probed(const std::filesystem::path& path) {
   const Model model = open_model(path);
   Engine engine(open_device({.name = "cpu", .precision = DType::f32, .threads = 2}));
   engine.load(model);
-  return probe_prediction(engine.ops(), model.spec(), engine.text_encoders(), engine.unet(), Tokenizer());
+  return probe_prediction(engine.ops(), model.spec(), engine.text_encoders(), engine.unet(), engine.weights(), Tokenizer());
 }
 
 TEST(Prediction, ATrainedNetworkIsRead) {

@@ -21,12 +21,17 @@ struct Outcome {
 
 class Program {
  public:
+  // The program under test: the one of this build, or what CUDREAM_PROGRAM names.
+  static std::string program() {
+    const char* given = std::getenv("CUDREAM_PROGRAM");
+    return given != nullptr ? given : CUDREAM_BINARY_DIR "/bin/cudream";
+  }
   // The arguments of a shell command line; `before` and `after` surround the program: "ulimit -f 1;", "| head -1".
   Outcome run(const std::string& arguments, const std::string& before = "", const std::string& after = "") const {
     const std::string home = path().string(), out = home + "/.stdout", err = home + "/.stderr";
     const std::string command = "cd '" + home + "'; export HOME='" + home +
                                 "' XDG_DATA_HOME= XDG_CONFIG_HOME= HF_HOME= CUDREAM_MODELS=; " + before +
-                                " '" CUDREAM_BINARY_DIR "/bin/cudream' " + arguments + " >'" + out + "' 2>'" + err + "' " + after;
+                                " '" + program() + "' " + arguments + " >'" + out + "' 2>'" + err + "' " + after;
     const int status = std::system(command.c_str());
     return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), read_text(out, 1 << 24), read_text(err, 1 << 24)};
   }

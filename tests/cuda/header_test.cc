@@ -46,6 +46,13 @@ TEST(Header, DeclaresWhatTheTableDoes) {
   EXPECT_TRUE(same<&cuStreamCreate>(&Driver::stream_create));
   EXPECT_TRUE(same<&cuStreamDestroy>(&Driver::stream_destroy));
   EXPECT_TRUE(same<&cuStreamSynchronize>(&Driver::stream_wait));
+  EXPECT_TRUE(same<&cuMemHostAlloc>(&Driver::allocate_host));
+  EXPECT_TRUE(same<&cuMemFreeHost>(&Driver::release_host));
+  EXPECT_TRUE(same<&cuStreamWaitEvent>(&Driver::stream_wait_event));
+  EXPECT_TRUE(same<&cuEventCreate>(&Driver::event_create));
+  EXPECT_TRUE(same<&cuEventDestroy>(&Driver::event_destroy));
+  EXPECT_TRUE(same<&cuEventRecord>(&Driver::event_record));
+  EXPECT_TRUE(same<&cuEventSynchronize>(&Driver::event_wait));
   EXPECT_TRUE(same<&cuStreamBeginCapture>(&Driver::capture_begin));
   EXPECT_TRUE(same<&cuStreamEndCapture>(&Driver::capture_end));
   EXPECT_TRUE(same<&cuGraphInstantiateWithFlags>(&Driver::graph_instantiate));
@@ -74,6 +81,7 @@ TEST(Header, GivesTheValuesUsed) {
   EXPECT_EQ(Driver::kMemoryBits, CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH);
   EXPECT_EQ(Driver::kDynamicSharedBytes, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES);
   EXPECT_EQ(Driver::kNonBlocking, CU_STREAM_NON_BLOCKING);
+  EXPECT_EQ(Driver::kNoTiming, CU_EVENT_DISABLE_TIMING);
   EXPECT_EQ(Driver::kCaptureThisThread, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL);
 }
 

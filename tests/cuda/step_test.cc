@@ -20,11 +20,10 @@ class Notes final : public Device {
   std::vector<Product> products;
 
   const DeviceInfo& info() const override { return info_; }
-  void* allocate(int64_t) override { return this; }
-  void release(void*, int64_t) override {}
   void upload(View, std::span<const std::byte>) override {}
   void download(std::span<std::byte>, View) override {}
-  Weight prepack(Use, DType, const Shape&, std::span<const std::byte>) override { return {}; }
+  int64_t packed_bytes(Use, DType, const Shape&) const override { return 0; }
+  Weight prepack(Use, DType, const Shape&, const RawBytes&, void*) override { return {}; }
   std::unique_ptr<Replay> record(const std::function<void()>&) override { return nullptr; }
   bool has(Fused f) const override { return f == Fused::geglu; }
 
@@ -47,6 +46,10 @@ class Notes final : public Device {
   void copy(View, View) override {}
   void gather(View, const Weight&, View) override {}
   void sinusoid(View, View, float, bool, float) override {}
+
+ protected:
+  void* take(int64_t) override { return this; }
+  void give(void*) noexcept override {}
 
  private:
   void note(Product::Kind kind, const View& x, const Linear& l) {

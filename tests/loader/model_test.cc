@@ -227,11 +227,12 @@ TEST(Bytes, PartsOfOneWeightMayLieApartAndHaveDifferentTypes) {
   const Weight* joined = root.join({"to_q", "to_k", "to_v"}, "weight", Use::linear, {2, 2});
   request_all(store, model);
   int64_t last = 0, total = 0;
-  load_weights(model, store, *device, [&](int64_t done, int64_t all) {
+  const auto progress = [&](int64_t done, int64_t all) {
     EXPECT_GT(done, last);
     last = done;
     total = all;
-  });
+  };
+  load_weights(model, store, *device, {.progress = progress});
   EXPECT_EQ(last, total);
   const float* values = joined->data.as<float>();
   EXPECT_EQ(std::vector<float>(values, values + 12), counting(12, 1));
