@@ -68,10 +68,20 @@ TEST(GpuProgram, AFailedLaunchIsOneLineAndAStatus) {
   EXPECT_FALSE(program.has("a.png"));
 }
 
-TEST(GpuProgram, NoCardIsSaid) {
-  const Program program;
-  const Outcome o = program.run(kTiny, "CUDREAM_VGPU_DEVICES=none");
-  EXPECT_EQ(o.status, 6) << o.err;
+// What a machine may lack: one line each, the same status, no picture.
+TEST(GpuProgram, SaysWhatTheMachineLacks) {
+  const std::pair<const char*, const char*> cases[] = {{"CUDREAM_VGPU_DEVICES=none", "finds no GPU"},
+                                                       {"CUDREAM_VGPU_DEVICES=2080", "is too old: compute capability 8.0"},
+                                                       {"CUDREAM_VGPU_VERSION=12040", "driver is too old: it supports CUDA 12.4"},
+                                                       {"CUDREAM_VGPU_FAIL_IMAGE=1", "this program has no kernels in"}};
+  for (const auto& [environment, says] : cases) {
+    const Program program;
+    const Outcome o = program.run(kTiny, environment);
+    EXPECT_EQ(o.status, 6) << environment << ": " << o.err;
+    EXPECT_THAT(o.err, testing::HasSubstr(says)) << environment;
+    EXPECT_EQ(std::count(o.err.begin(), o.err.end(), '\n'), 1) << o.err;
+    EXPECT_FALSE(program.has("a.png")) << environment;
+  }
 }
 
 }  // namespace

@@ -60,5 +60,46 @@ TEST_F(CudaFault, AKernelThatFails) {
   EXPECT_EXIT(leave("CUDREAM_VGPU_FAIL_LAUNCH", "1", job), with(Code::device), "cuda:0 .*CUDA_ERROR_LAUNCH_FAILED");
 }
 
+TEST_F(CudaFault, AnOldCard) {
+  EXPECT_EXIT(leave("CUDREAM_VGPU_DEVICES", "2080", [](Device&) {}), with(Code::device),
+              "cuda:0 .NVIDIA GeForce RTX 2080 Ti .virtual., compute capability 7.5. is too old: .*--device cpu");
+}
+
+TEST_F(CudaFault, AnOldDriver) {
+  EXPECT_EXIT(leave("CUDREAM_VGPU_VERSION", "12040", [](Device&) {}), with(Code::device),
+              "driver is too old: it supports CUDA 12.4, and this program was built with CUDA 1[3-9]");
+}
+
+TEST_F(CudaFault, AMissingImage) {
+  EXPECT_EXIT(leave("CUDREAM_VGPU_FAIL_IMAGE", "3", [](Device&) {}), with(Code::device),
+              "this program has no kernels in .*[.]cu that cuda:0 .*update the driver, or rebuild");
+}
+
+// Work on the second card stays there.
+TEST_F(CudaFault, AnyOfSeveralCards) {
+  const auto use_second = [] {
+    setenv("CUDREAM_VGPU_DEVICES", "a100,4090", 1);
+    const auto first = open_cuda(0, DType::f32), second = open_cuda(1, DType::f32);
+    for (Device* device : {second.get(), first.get()}) {
+      const View x(device->allocate(4), DType::f32, {1});
+      std::array<float, 1> value{2};
+      device->upload(x, std::as_bytes(std::span(value)));
+      device->multiply(x, x, x);
+      device->download(std::as_writable_bytes(std::span(value)), x);
+      device->release(x.data, 4);
+      fprintf(stderr, "%s %s %g; ", device->info().kind.c_str(), device->info().description.c_str(),
+              static_cast<double>(value[0]));
+    }
+    try {
+      open_cuda(2, DType::f32);
+    } catch (const Error& e) {
+      fputs(e.what(), stderr);
+    }
+    std::_Exit(0);
+  };
+  EXPECT_EXIT(use_second(), testing::ExitedWithCode(0),
+              "cuda:1 .*4090.* 4; cuda:0 .*A100.* 4; .*cuda:2: this machine has 2 CUDA");
+}
+
 }  // namespace
 }  // namespace cudream

@@ -10,8 +10,6 @@ using namespace cudream::vgpu;
 
 namespace {
 
-constexpr int kVersion = 13000;
-
 struct ErrorText {
   CUresult code;
   const char *name, *text;
@@ -75,7 +73,9 @@ CUresult cuInit(unsigned int flags) {
 
 CUresult cuDriverGetVersion(int* version) {
   if (version == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  *version = kVersion;
+  Driver& driver = Driver::get();
+  const std::lock_guard lock(driver.mutex);
+  *version = driver.options.version;
   return CUDA_SUCCESS;
 }
 

@@ -28,6 +28,7 @@ void place_variable(Driver& driver, Module& module, const ptx::Variable& v) {
 
 CUresult load(CUmodule* handle, const void* image) {
   return call_in_context([=](Driver& driver, Context& context) {
+    if (++driver.images == driver.options.fail_image) return CUDA_ERROR_NO_BINARY_FOR_GPU;
     std::string text = ptx_of_image(image, context.model->major * 10 + context.model->minor);
     if (text.empty()) {
       fmt::print(stderr, "virtual GPU: the image holds no PTX that {} could run; embed it uncompressed\n", context.model->name);

@@ -7,13 +7,15 @@ namespace cudream::vgpu {
 namespace {
 
 constexpr size_t kGiB = size_t{1} << 30, kMiB = size_t{1} << 20;
-constexpr std::array<DeviceModel, 3> kModels = {{
+constexpr std::array<DeviceModel, 4> kModels = {{
     {"a100", "NVIDIA A100-SXM4-80GB (virtual)", 8, 0, 108, 1410000, 1593000, 5120, 80 * kGiB, 40 * kMiB, 167936, 166912, 2048, 32,
      2048},
     {"4090", "NVIDIA GeForce RTX 4090 (virtual)", 8, 9, 128, 2520000, 10501000, 384, 24 * kGiB, 72 * kMiB, 102400, 101376, 1536,
      24, 512},
     {"h100", "NVIDIA H100 80GB HBM3 (virtual)", 9, 0, 132, 1980000, 2619000, 5120, 80 * kGiB, 50 * kMiB, 233472, 232448, 2048, 32,
      4096},
+    {"2080", "NVIDIA GeForce RTX 2080 Ti (virtual)", 7, 5, 68, 1545000, 7000000, 352, 11 * kGiB, 11 * kMiB / 2, 65536, 65536,
+     1024, 16, 512},
 }};
 
 }  // namespace

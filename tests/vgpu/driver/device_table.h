@@ -25,7 +25,7 @@ struct DeviceModel {
   Rates rates() const;
 };
 
-// "a100", "4090", "h100"; null for any other name.
+// "a100", "4090", "h100", and "2080", too old for the program; null for any other name.
 const DeviceModel* device_model(std::string_view key);
 
 // The value of an attribute; nothing for one this driver does not know.

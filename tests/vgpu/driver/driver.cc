@@ -46,6 +46,8 @@ bool Driver::start() {
   options.launch.reverse = std::string_view(environment("CUDREAM_VGPU_ORDER")) == "reverse";
   options.fail_allocation = environment_number("CUDREAM_VGPU_FAIL_ALLOC");
   options.fail_launch = environment_number("CUDREAM_VGPU_FAIL_LAUNCH");
+  options.fail_image = environment_number("CUDREAM_VGPU_FAIL_IMAGE");
+  if (const auto version = static_cast<int>(environment_number("CUDREAM_VGPU_VERSION")); version != 0) options.version = version;
   options.memory_bytes = environment_number("CUDREAM_VGPU_MEMORY") << 20;
   std::string names = environment("CUDREAM_VGPU_DEVICES");
   if (names.empty()) names = "a100";
@@ -53,7 +55,7 @@ bool Driver::start() {
   for (std::string name; std::getline(list, name, ',');) {
     const DeviceModel* model = device_model(name);
     if (model == nullptr) {
-      fmt::print(stderr, "virtual GPU: CUDREAM_VGPU_DEVICES names an unknown card '{}'; known are a100, 4090, h100, none\n",
+      fmt::print(stderr, "virtual GPU: CUDREAM_VGPU_DEVICES names an unknown card '{}'; known are a100, 4090, h100, 2080, none\n",
                  name);
       return false;
     }

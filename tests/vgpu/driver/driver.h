@@ -2,6 +2,8 @@
 //
 // Environment:
 //   CUDREAM_VGPU_DEVICES      cards, comma-separated: a100, 4090, h100 (default: a100); "none" for a machine without one
+//   CUDREAM_VGPU_FAIL_IMAGE   n: the n-th module loaded holds no code for the card
+//   CUDREAM_VGPU_VERSION      CUDA version of the driver, as cuDriverGetVersion counts
 //   CUDREAM_VGPU_REPORT       file to which one JSON object a launch is appended
 //   CUDREAM_VGPU_THREADS      host threads that share the blocks of a launch (default: the cores)
 //   CUDREAM_VGPU_ORDER        "reverse": blocks run last to first
@@ -57,7 +59,8 @@ struct Context {
 struct Options {
   LaunchOptions launch;
   std::string report;
-  uint64_t fail_allocation = 0, fail_launch = 0;
+  uint64_t fail_allocation = 0, fail_launch = 0, fail_image = 0;
+  int version = 13000;      // of CUDA, that the driver says it supports
   size_t memory_bytes = 0;  // 0: the card's own
 };
 
@@ -71,7 +74,7 @@ class Driver {
   DeviceMemory memory;
   std::vector<std::unique_ptr<Context>> devices;
   std::map<const void*, size_t> pinned;  // host memory, by start
-  uint64_t allocations = 0, launches = 0;
+  uint64_t allocations = 0, launches = 0, images = 0;
 
   // Reads the environment; false, with a message on standard error, if it makes no sense.
   bool start();
