@@ -51,6 +51,8 @@ int run(bool as_json) {
   Finding cuda = check_device("cuda", "auto");
   if (!cuda.ok) cuda = {true, cuda.subject, "not used: " + cuda.text};  // pictures are made on the processor then
   findings.push_back(cuda);
+  if (cuda.ok && !cuda.text.starts_with("not used"))
+    for (const LibraryState& library : cuda_libraries()) findings.push_back({true, library.name, library.text});
   const Catalog catalog = open_catalog({});
   findings.push_back(check_models_folder(catalog.places()));
   findings.push_back({!catalog.list().empty(), "models", fmt::format("{} found", catalog.list().size())});

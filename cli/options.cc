@@ -12,6 +12,10 @@ DeviceOptions HostOptions::device_options() const {
   if (precision == "f32") options.precision = DType::f32;
   if (precision == "bf16") options.precision = DType::bf16;
   if (precision == "f16") options.precision = DType::f16;
+  const auto provider = [](const std::string& name) {
+    return name == "auto" ? LibraryUse::automatic : name == "own" ? LibraryUse::never : LibraryUse::always;
+  };
+  options.providers = {.gemm = provider(gemm), .conv = provider(conv), .attention = provider(attention), .tune = tune};
   return options;
 }
 
@@ -27,6 +31,16 @@ void add_host_options(CLI::App& app, HostOptions& host) {
                  "Of the networks: auto (bf16 where the processor is fast at it), f32, bf16, or f16 (CUDA)")
       ->check(CLI::IsMember({"auto", "f32", "bf16", "f16"}))
       ->capture_default_str();
+  app.add_option("--gemm", host.gemm, "Matrix products on CUDA: own kernels, cublaslt, or auto (whichever --tune found faster)")
+      ->check(CLI::IsMember({"auto", "own", "cublaslt"}))
+      ->capture_default_str();
+  app.add_option("--conv", host.conv, "Convolutions on CUDA: own, cudnn, or auto")
+      ->check(CLI::IsMember({"auto", "own", "cudnn"}))
+      ->capture_default_str();
+  app.add_option("--attention", host.attention, "Attention on CUDA: own, cudnn, or auto")
+      ->check(CLI::IsMember({"auto", "own", "cudnn"}))
+      ->capture_default_str();
+  app.add_flag("--tune", host.tune, "On CUDA: time our kernels against NVIDIA's libraries, shape by shape, and keep the winners");
   app.add_option("--threads", host.threads, "Threads of the CPU device; 0: one a processor")->check(CLI::Range(0, 1024));
   app.add_flag("--offload", host.offload,
                "Keep text encoder, UNet and VAE on the device in turn: less memory, the same pictures");

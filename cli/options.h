@@ -16,6 +16,8 @@ namespace cudream {
 // Where to run and where models are.
 struct HostOptions {
   std::string device = "auto", precision = "auto";
+  std::string gemm = "auto", conv = "auto", attention = "auto";
+  bool tune = false;
   int threads = 0;
   std::vector<std::filesystem::path> models_dirs;
   std::string loader = "auto";

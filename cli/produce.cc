@@ -17,7 +17,7 @@ std::string number(double value) {
 
 }  // namespace
 
-Metadata describe_picture(const Job& job) {
+Metadata describe_picture(const Job& job, const std::string& libraries) {
   ScheduleConfig config;
   set_sampler(config, job.sampler);
   if (!job.schedule.empty()) set_schedule(config, job.schedule);
@@ -33,6 +33,7 @@ Metadata describe_picture(const Job& job) {
   if (!job.image.empty()) p.values.emplace_back("Denoising strength", number(job.strength));
   if (job.clip_skip != 1) p.values.emplace_back("Clip skip", number(job.clip_skip));
   if (job.rng != "torch-cpu") p.values.emplace_back("RNG", job.rng);
+  if (!libraries.empty()) p.values.emplace_back("Libraries", libraries);
   p.values.emplace_back("Version", "cudream " CUDREAM_VERSION);
   return {.parameters = write_parameters(p), .job = to_json(job).dump()};
 }
@@ -48,6 +49,7 @@ std::vector<std::filesystem::path> produce(Session& session, const Production& p
     const auto begun = Clock::now();
     const std::vector<Image> images = session.engine().run(job, batch, session.hooks(), checks);
     progress.done();
+    const std::string libraries = session.engine().device().libraries_used();
     const double seconds = std::chrono::duration<double>(Clock::now() - begun).count();
     for (const Image& image : images) {
       const auto path = name({.seed = job.seed,
@@ -57,7 +59,7 @@ std::vector<std::filesystem::path> produce(Session& session, const Production& p
                               .prompt = job.prompt,
                               .model = job.model,
                               .sampler = job.sampler});
-      write_image(path, image, describe_picture(job), production.exists);
+      write_image(path, image, describe_picture(job, libraries), production.exists);
       written.push_back(path);
       progress.picture(path, job.seed, seconds / batch);
       job.seed++;

@@ -23,7 +23,8 @@ using NamePicture = std::function<std::filesystem::path(const NameFields&)>;
 // Makes `count` pictures, `batch` at a time, and returns where they are. What is written stays, whatever happens next.
 std::vector<std::filesystem::path> produce(Session&, const Production&, const NamePicture&, Progress&, const RunChecks& = {});
 
-// The texts that go into the picture: A1111's parameters, and our own Job.
-Metadata describe_picture(const Job&);
+// The texts that go into the picture: A1111's parameters, and our own Job. libraries: what besides our own kernels made it
+// (Device::libraries_used), if anything did.
+Metadata describe_picture(const Job&, const std::string& libraries);
 
 }  // namespace cudream

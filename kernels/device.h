@@ -109,6 +109,8 @@ class Device {
  public:
   virtual ~Device() = default;
   virtual const DeviceInfo& info() const = 0;
+  // What besides kernels of our own had a part in the results so far: "cuBLASLt 13.1.0 (12 products)"; empty: nothing.
+  virtual std::string libraries_used() const { return ""; }
 
   // Memory: slabs for arenas and weights. Throws Error(out_of_memory). The bytes held now, and the most held at once, count
   // these slabs alone: what a plan foretells.

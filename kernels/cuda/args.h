@@ -74,6 +74,13 @@ struct ConvProductParams {
   int doubled;              // 1: the filter sees x enlarged twice by nearest neighbours
 };
 
+// out [N,rows,outs] holds sums and becomes what the epilogue makes of them.
+struct FinishParams {
+  void* out;
+  int rows, outs;
+  EpilogueParams epilogue;
+};
+
 // [N,length,heads*size] in memory: elements from one picture, and from one token, to the next.
 struct Tokens {
   const void* data;

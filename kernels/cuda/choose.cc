@@ -82,6 +82,7 @@ std::vector<Kernel> make_table() {
   for (const FlashKernel& k : kFlashKernels)
     for (const DType type : {DType::f16, DType::bf16})
       table.push_back({.name = entry(k.name, type), .parameter_bytes = sizeof(AttentionParams), .dynamic_shared = k.shared});
+  add_typed<FinishParams>(table, {"finish"});
   add_typed<NormParams>(table, {"group_norm", "layer_norm"});
   add_typed<NormParams>(table, {"layer_norm_vectors"});
   add_typed<SliceParams>(table, {"group_sums", "group_scale"});
@@ -160,6 +161,10 @@ std::optional<Slices> choose_slices(const GroupNormLayer& l, int64_t pictures) {
                 chunk,
                 {entry("group_sums", l.type), grid, threads, static_cast<unsigned>(rows * chunk * kMomentBytes)},
                 {entry("group_scale", l.type), grid, threads, static_cast<unsigned>(chunk * kAffineBytes)}};
+}
+
+Launch choose_finish(DType type, int64_t elements, int64_t pictures) {
+  return {entry("finish", type), {blocks(elements, kElementThreads), 1, blocks(pictures, 1)}, kElementThreads};
 }
 
 Launch choose_group_norm(DType type, int64_t groups, int64_t pictures) {

@@ -38,6 +38,8 @@ inline constexpr unsigned kSharedLimit = 99 * 1024;
 Launch choose_linear(DType type, int64_t rows, int64_t outs, int64_t pictures);
 Launch choose_geglu(DType type, int64_t rows, int64_t outs, int64_t pictures);  // outs: before halving
 Launch choose_conv(DType type, int64_t pixels, int64_t outs, int64_t pictures);
+// What a library left to do (finish.cu); elements of one picture.
+Launch choose_finish(DType type, int64_t elements, int64_t pictures);
 
 // One picture's attention: [length,heads*size] over any number of keys.
 struct AttentionLayer {

@@ -9,6 +9,7 @@
 #include "kernels/cuda/choose.h"
 #include "kernels/cuda/gpu.h"
 #include "kernels/cuda/lattice.h"
+#include "kernels/cuda/libraries.h"
 #include "kernels/cuda/products.h"
 #include "kernels/cuda/upload_ring.h"
 
@@ -42,7 +43,8 @@ int64_t rows_of_one(const View& x) {
 
 class CudaDevice final : public Device {
  public:
-  CudaDevice(int ordinal, DType precision) : gpu_(ordinal), products_(gpu_, precision) {
+  CudaDevice(int ordinal, DType precision, const Providers& providers)
+      : gpu_(ordinal), products_(gpu_, precision), libraries_(gpu_, providers) {
     info_ = {.kind = fmt::format("cuda:{}", ordinal),
              .description = gpu_.description(),
              .compute = precision,
@@ -57,6 +59,7 @@ class CudaDevice final : public Device {
   int64_t free_bytes() const override { return gpu_.free_bytes(); }
   void* allocate_host(int64_t bytes) override { return gpu_.allocate_host(bytes); }
   void release_host(void* at) noexcept override { gpu_.release_host(at); }
+  std::string libraries_used() const override { return libraries_.used(); }
   void upload(View to, std::span<const std::byte> from) override { gpu_.upload(to.data, from); }
   void download(std::span<std::byte> to, View from) override { gpu_.download(to, from.data); }
   std::unique_ptr<Replay> record(const std::function<void()>& body) override { return gpu_.record(body); }
@@ -85,26 +88,16 @@ class CudaDevice final : public Device {
   int64_t packing_bytes() const override { return UploadRing::kBytes; }
   void end_packing() override { ring_.reset(); }
 
-  void linear(View out, View x, const Linear& l, const Epilogue& e) override { products_.linear(out, x, l, e); }
+  void linear(View out, View x, const Linear& l, const Epilogue& e) override {
+    libraries_.linear(out, x, l, e, [&](const View& to) { products_.linear(to, x, l, e); });
+  }
   void geglu(View out, View x, const Linear& l) override { products_.geglu(out, x, l); }
-  void conv2d(View out, View x, const Conv& c, const ConvArgs& a) override { products_.conv2d(out, x, c, a); }
+  void conv2d(View out, View x, const Conv& c, const ConvArgs& a) override {
+    libraries_.conv2d(out, x, c, a, [&](const View& to) { products_.conv2d(to, x, c, a); });
+  }
 
   void attention(View out, View q, View k, View v, const AttentionArgs& a) override {
-    const int64_t size = q.shape[2] / a.heads;
-    const AttentionLayer layer{q.dtype,  q.shape[1],
-                               a.heads,  size,
-                               a.causal, row_vectors(q) && row_vectors(k) && row_vectors(v) && k.stride[1] == v.stride[1]};
-    gpu_.launch(choose_attention(layer, q.shape[0]), AttentionParams{.q = tokens(q),
-                                                                     .k = tokens(k),
-                                                                     .v = tokens(v),
-                                                                     .out = out.data,
-                                                                     .key_lengths = a.key_lengths.as<const int>(),
-                                                                     .length = kernel_int(q.shape[1]),
-                                                                     .keys = kernel_int(k.shape[1]),
-                                                                     .heads = a.heads,
-                                                                     .size = kernel_int(size),
-                                                                     .log2_scale = a.scale * 1.44269504088896341f,
-                                                                     .causal = a.causal});
+    libraries_.attention(out, q, k, v, a, [&](const View& to) { own_attention(to, q, k, v, a); });
   }
 
   void group_norm(View out, View x, const Norm& n, const NormArgs& a) override {
@@ -201,6 +194,24 @@ class CudaDevice final : public Device {
     }
   }
 
+  void own_attention(const View& out, const View& q, const View& k, const View& v, const AttentionArgs& a) {
+    const int64_t size = q.shape[2] / a.heads;
+    const AttentionLayer layer{q.dtype,  q.shape[1],
+                               a.heads,  size,
+                               a.causal, row_vectors(q) && row_vectors(k) && row_vectors(v) && k.stride[1] == v.stride[1]};
+    gpu_.launch(choose_attention(layer, q.shape[0]), AttentionParams{.q = tokens(q),
+                                                                     .k = tokens(k),
+                                                                     .v = tokens(v),
+                                                                     .out = out.data,
+                                                                     .key_lengths = a.key_lengths.as<const int>(),
+                                                                     .length = kernel_int(q.shape[1]),
+                                                                     .keys = kernel_int(k.shape[1]),
+                                                                     .heads = a.heads,
+                                                                     .size = kernel_int(size),
+                                                                     .log2_scale = a.scale * 1.44269504088896341f,
+                                                                     .causal = a.causal});
+  }
+
   // Copies `count` stored rows, which lie at `slot`, to their places in `w` as type and layout of it.
   void place_rows(const Weight& w, DType stored, const void* slot, int64_t from, int64_t count) {
     const int64_t taps = w.use == Use::conv ? w.shape[2] * w.shape[3] : 1;
@@ -232,6 +243,7 @@ class CudaDevice final : public Device {
 
   Gpu gpu_;
   Products products_;
+  Libraries libraries_;
   DeviceInfo info_;
   void* scratch_ = nullptr;           // what the two kernels of a GroupNorm pass on
   std::unique_ptr<UploadRing> ring_;  // while weights are packed
@@ -239,11 +251,18 @@ class CudaDevice final : public Device {
 
 }  // namespace
 
-std::unique_ptr<Device> open_cuda(int ordinal, std::optional<DType> precision) {
+std::unique_ptr<Device> open_cuda(int ordinal, std::optional<DType> precision, const Providers& providers) {
   const DType type = precision.value_or(DType::f16);
   if (type != DType::f16 && type != DType::bf16 && type != DType::f32)
     throw fail(Code::usage, "--precision {}: a CUDA device computes in f16, bf16 or f32", name_of(type));
-  return std::make_unique<CudaDevice>(ordinal, type);
+  return std::make_unique<CudaDevice>(ordinal, type, providers);
+}
+
+std::string cublaslt_version() {
+  return version_text(open_blas_lt());
+}
+std::string cudnn_version() {
+  return version_text(open_dnn());
 }
 
 }  // namespace cudream

@@ -1,34 +1,12 @@
 // Opening libcuda, and its errors in words.
 #include "kernels/cuda/driver.h"
 
-#include <dlfcn.h>
-
-#include <cstdlib>
+#include "kernels/cuda/library.h"
 
 namespace cudream {
 namespace {
 
 constexpr const char* kUseCpu = "or run with --device cpu";
-
-class Library {
- public:
-  explicit Library(const std::string& name) : name_(name), handle_(dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL)) {
-    if (handle_ != nullptr) return;
-    const char* why = dlerror();
-    throw fail(Code::device, "no NVIDIA driver: {}; install it, {}", why != nullptr ? why : name, kUseCpu);
-  }
-
-  template <typename Function>
-  void find(Function*& function, const char* symbol) const {
-    function = reinterpret_cast<Function*>(dlsym(handle_, symbol));
-    if (function == nullptr)
-      throw fail(Code::device, "the NVIDIA driver is too old: {} has no {}; update the driver, {}", name_, symbol, kUseCpu);
-  }
-
- private:
-  std::string name_;
-  void* handle_;  // never closed: the driver keeps threads of its own
-};
 
 Driver load(const Library& library) {
   Driver d{};
@@ -59,6 +37,7 @@ Driver load(const Library& library) {
   library.find(d.event_destroy, "cuEventDestroy_v2");
   library.find(d.event_record, "cuEventRecord");
   library.find(d.event_wait, "cuEventSynchronize");
+  library.find(d.event_elapsed, "cuEventElapsedTime_v2");
   library.find(d.capture_begin, "cuStreamBeginCapture_v2");
   library.find(d.capture_end, "cuStreamEndCapture");
   library.find(d.graph_instantiate, "cuGraphInstantiateWithFlags");
@@ -89,8 +68,9 @@ Error Driver::failure(Result result, const std::string& doing) const {
 }
 
 Driver open_driver(const std::string& library, int version) {
-  const char* told = std::getenv("CUDREAM_LIBCUDA");
-  const Driver driver = load(Library(!library.empty() ? library : told != nullptr ? told : "libcuda.so.1"));
+  constexpr const char* kWhat = "NVIDIA driver";
+  const Driver driver = load(library.empty() ? open_library("CUDREAM_LIBCUDA", {"libcuda.so.1"}, kWhat, kUseCpu)
+                                             : Library({library.c_str()}, kWhat, kUseCpu));
   const Driver::Result started = driver.init(0);
   if (started == Driver::kNoDevice) throw fail(Code::device, "the NVIDIA driver finds no GPU; check nvidia-smi, {}", kUseCpu);
   if (started == Driver::kMismatch)

@@ -70,6 +70,7 @@ struct Driver {
   Result (*event_destroy)(Event);
   Result (*event_record)(Event, Stream);
   Result (*event_wait)(Event);
+  Result (*event_elapsed)(float* milliseconds, Event begin, Event end);
   Result (*capture_begin)(Stream, int mode);
   Result (*capture_end)(Stream, Graph*);
   Result (*graph_instantiate)(GraphExec*, Graph, unsigned long long flags);

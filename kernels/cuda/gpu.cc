@@ -62,10 +62,12 @@ void Gpu::find_card(int ordinal) {
   driver_.check(driver_.version(&version), "asking the driver for its version");
 
   name_ = fmt::format("cuda:{} ({}, compute capability {}.{})", ordinal, text.data(), major, minor);
+  model_ = text.data();
+  driver_version_ = fmt::format("{}.{}", version / 1000, version % 1000 / 10);
   memory_bytes_ = static_cast<int64_t>(bytes);
   card_ = card_of(10 * major + minor, multiprocessors, shared, clock, memory_clock, memory_bits);
-  description_ = fmt::format("{}, compute capability {}.{}, {} multiprocessors, driver for CUDA {}.{}", text.data(), major, minor,
-                             multiprocessors, version / 1000, version % 1000 / 10);
+  description_ = fmt::format("{}, compute capability {}.{}, {} multiprocessors, driver for CUDA {}", text.data(), major, minor,
+                             multiprocessors, driver_version_);
   if (10 * major + minor < kOldestCapability)
     throw fail(Code::device, "{} is too old: compute capability 8.0 (2020) or newer is needed; use another GPU or --device cpu",
                name_);
@@ -177,6 +179,23 @@ void Gpu::start(const Launch& l, void* params, size_t bytes) {
   driver_.check(driver_.launch(found->second.function, l.grid.x, l.grid.y, l.grid.z, l.block, 1, 1, l.shared, stream_.get(),
                                &params, nullptr),
                 "starting {} on {}", l.kernel, name_);
+}
+
+double Gpu::seconds(const std::function<void()>& body) {
+  use();
+  const auto make = [this] {
+    Driver::Event event = nullptr;
+    driver_.check(driver_.event_create(&event, 0), "making an event on {}", name_);
+    return Owned<Driver::Event>(event, driver_.event_destroy);
+  };
+  const Owned<Driver::Event> begin = make(), end = make();
+  driver_.check(driver_.event_record(begin.get(), stream_.get()), "timing on {}", name_);
+  body();
+  driver_.check(driver_.event_record(end.get(), stream_.get()), "timing on {}", name_);
+  driver_.check(driver_.event_wait(end.get()), "waiting for {}", name_);
+  float milliseconds = 0;
+  driver_.check(driver_.event_elapsed(&milliseconds, begin.get(), end.get()), "timing on {}", name_);
+  return milliseconds * 1e-3;
 }
 
 // A capture of the stream, which the destructor ends if nobody did.

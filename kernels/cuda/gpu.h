@@ -28,6 +28,8 @@ class Gpu {
   Gpu& operator=(const Gpu&) = delete;
 
   const std::string& description() const { return description_; }
+  const std::string& model() const { return model_; }                    // "NVIDIA A100-SXM4-40GB"
+  const std::string& driver_version() const { return driver_version_; }  // of CUDA: "13.0"
   int64_t memory_bytes() const { return memory_bytes_; }
   const Card& card() const { return card_; }
 
@@ -48,12 +50,18 @@ class Gpu {
 
   // The launches of `body` as a CUDA graph, replayed once. The recording ends on every path.
   std::unique_ptr<Replay> record(const std::function<void()>& body);
+  bool recording() const { return recording_; }
+
+  // How long the work that `body` queues takes, by the card's own clock. Waits.
+  double seconds(const std::function<void()>& body);
+
+  // For libraries that queue work of their own: makes the card current in this thread, and where the work goes.
+  void use() const;
+  Driver::Stream stream() const { return stream_.get(); }
 
   // The parts, for other files of this room.
   const Driver& driver() const { return driver_; }
   const std::string& name() const { return name_; }
-  Driver::Stream stream() const { return stream_.get(); }
-  void use() const;  // makes the card current in this thread
   Owned<Driver::Stream> make_stream();
   Owned<Driver::Event> make_event();
 
@@ -71,7 +79,7 @@ class Gpu {
 
   Driver driver_;
   Driver::Device device_ = 0;
-  std::string name_, description_;  // "cuda:0, NVIDIA A100 ..."
+  std::string name_, description_, model_, driver_version_;  // "cuda:0, NVIDIA A100 ..."
   int64_t memory_bytes_ = 0;
   Card card_;
   bool recording_ = false;

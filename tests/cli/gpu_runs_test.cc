@@ -28,6 +28,15 @@ TEST(GpuHalf, StaysNear) {
   check_golden_run("sd1/txt2img_ddim5", "--device cuda --precision bf16", kBf16);
 }
 
+const std::string kBlasDouble = CUDREAM_BINARY_DIR "/vgpu/libcublasLt.so.13";
+
+// The same with every product that cuBLASLt takes done by its double.
+TEST(GpuLibraries, FollowTheReference) {
+  if (!std::filesystem::exists(kBlasDouble)) GTEST_SKIP() << "no double of cuBLASLt: cublasLt.h was not found";
+  setenv("CUDREAM_LIBCUBLASLT", kBlasDouble.c_str(), 1);
+  check_golden_run("sd1/txt2img_ddim5", "--device cuda --precision f32 --gemm cublaslt", kFloat);
+}
+
 const std::string kTiny = "generate house -m '" + (golden() / "models" / "sd1.safetensors").string() +
                           "' --device cuda --precision f32 --steps 1 --width 64 --height 64 --seed 1 -o a.png ";
 
@@ -42,6 +51,14 @@ TEST(GpuHalf, RunsOnTensorCores) {
   EXPECT_THAT(report, testing::ContainsRegex("\"linear_[0-9]+x[0-9]+_f16\""));
   EXPECT_THAT(report, testing::ContainsRegex("\"geglu_[0-9]+x[0-9]+_f16\""));
   EXPECT_THAT(report, testing::ContainsRegex("\"conv_[0-9]+x[0-9]+_f16\""));
+}
+
+TEST(GpuLibraries, ArePartOfThePicturesText) {
+  if (!std::filesystem::exists(kBlasDouble)) GTEST_SKIP() << "no double of cuBLASLt: cublasLt.h was not found";
+  const Program program;
+  const Outcome made = program.run(kTiny + "--gemm cublaslt", "CUDREAM_LIBCUBLASLT='" + kBlasDouble + "'");
+  ASSERT_EQ(made.status, 0) << made.err;
+  EXPECT_THAT(program.run("inspect a.png").out, testing::HasSubstr("cuBLASLt 13.1.0"));
 }
 
 TEST(GpuProgram, OutOfMemoryIsOneLineAndAStatus) {

@@ -53,6 +53,7 @@ TEST(Header, DeclaresWhatTheTableDoes) {
   EXPECT_TRUE(same<&cuEventDestroy>(&Driver::event_destroy));
   EXPECT_TRUE(same<&cuEventRecord>(&Driver::event_record));
   EXPECT_TRUE(same<&cuEventSynchronize>(&Driver::event_wait));
+  EXPECT_TRUE(same<&cuEventElapsedTime>(&Driver::event_elapsed));
   EXPECT_TRUE(same<&cuStreamBeginCapture>(&Driver::capture_begin));
   EXPECT_TRUE(same<&cuStreamEndCapture>(&Driver::capture_end));
   EXPECT_TRUE(same<&cuGraphInstantiateWithFlags>(&Driver::graph_instantiate));

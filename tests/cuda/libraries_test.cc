@@ -1,0 +1,252 @@
+// cuBLASLt as a provider of products, on the virtual GPU with its double: right results, one picture's bytes in any batch,
+// recordings, what is left to our own kernels, and what --tune keeps.
+#include "kernels/cuda/libraries.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+
+#include "core/log.h"
+#include "kernels/reference/reference_device.h"
+#include "tests/cuda/open.h"
+#include "tests/kernels/verb_cases.h"
+
+namespace cudream {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+
+const std::string kDouble = CUDREAM_BINARY_DIR "/vgpu/libcublasLt.so.13";
+
+class BlasLibrary : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (std::getenv("CUDREAM_LIBCUDA") == nullptr || !fs::exists(kDouble)) GTEST_SKIP() << "no virtual GPU with a cuBLASLt";
+    setenv("CUDREAM_LIBCUBLASLT", kDouble.c_str(), 1);
+    setenv("CUDREAM_LIBCUDNN", "/no/such/libcudnn.so.9", 1);  // the real one does not come up on a virtual GPU
+    cache_ = fs::temp_directory_path() / ("cudream-libraries-test-" + std::to_string(getpid()));
+    setenv("XDG_CACHE_HOME", cache_.c_str(), 1);
+  }
+  void TearDown() override { fs::remove_all(cache_); }
+
+  static std::unique_ptr<Device> open(DType type, const Providers& providers) { return open_cuda(0, type, providers); }
+  static std::vector<VerbCase> products() {
+    std::vector<VerbCase> chosen;
+    for (const VerbCase& c : small_verb_cases())
+      if (c.name.starts_with("linear")) chosen.push_back(c);
+    return chosen;
+  }
+  static std::vector<std::byte> bytes(Device& device, const VerbCase& c, int64_t pictures, int64_t first = 0) {
+    VerbStage stage(device, pictures, first);
+    const VerbRun made = c.prepare(stage);
+    made.run();
+    return bytes_of(device, made.out);
+  }
+  static std::vector<float> values(Device& device, const VerbCase& c) {
+    VerbStage stage(device, 2);
+    const VerbRun made = c.prepare(stage);
+    made.run();
+    return values_of(device, made.out);
+  }
+
+  fs::path cache_;
+};
+
+double relative_l2(const std::vector<float>& got, const std::vector<float>& want) {
+  double difference = 0, norm = 0;
+  for (size_t i = 0; i < want.size(); i++) {
+    difference += std::pow(static_cast<double>(got[i]) - want[i], 2);
+    norm += std::pow(static_cast<double>(want[i]), 2);
+  }
+  return std::sqrt(difference / std::max(norm, 1e-30));
+}
+
+TEST_F(BlasLibrary, AgreesWithTheReference) {
+  const auto reference = open_reference();
+  for (const DType type : {DType::f32, DType::f16, DType::bf16}) {
+    const auto device = open(type, {.gemm = LibraryUse::always});
+    const double tolerance = type == DType::f32 ? 1e-5 : type == DType::f16 ? 2e-3 : 1.5e-2;
+    for (const VerbCase& c : products())
+      EXPECT_LE(relative_l2(values(*device, c), values(*reference, c)), tolerance) << c.name << " " << name_of(type);
+    EXPECT_THAT(device->libraries_used(), HasSubstr("cuBLASLt 13.1.0")) << "no product went to the library";
+  }
+}
+
+TEST_F(BlasLibrary, GivesAPictureTheSameBytesInAnyBatch) {
+  for (const DType type : {DType::f32, DType::f16}) {
+    const auto device = open(type, {.gemm = LibraryUse::always});
+    for (const VerbCase& c : products()) {
+      const std::vector<std::byte> alone = bytes(*device, c, 1, 1);
+      for (const int64_t pictures : {3, 8}) {
+        const std::vector<std::byte> batch = bytes(*device, c, pictures);
+        const auto begin = batch.begin() + static_cast<std::ptrdiff_t>(alone.size());
+        EXPECT_TRUE(std::equal(alone.begin(), alone.end(), begin)) << c.name << ", picture 1 of " << pictures;
+      }
+    }
+  }
+}
+
+// What the rule prevents: the same rows as one larger product get another algorithm, and other bytes.
+TEST_F(BlasLibrary, WouldChangeBytesIfTheBatchPickedTheAlgorithm) {
+  Gpu gpu(0);
+  Matmul matmul(gpu);
+  const int64_t rows = 16, depth = 320, outs = 64, pictures = 8;
+  std::vector<float> x(static_cast<size_t>(pictures * rows * depth)), w(static_cast<size_t>(outs * depth));
+  for (size_t i = 0; i < x.size(); i++) x[i] = std::sin(static_cast<float>(i));
+  for (size_t i = 0; i < w.size(); i++) w[i] = std::cos(static_cast<float>(i));
+  void *dx = gpu.allocate(static_cast<int64_t>(x.size() * 4)), *dw = gpu.allocate(static_cast<int64_t>(w.size() * 4)),
+       *out = gpu.allocate(pictures * rows * outs * 4);
+  gpu.upload(dx, std::as_bytes(std::span(x)));
+  gpu.upload(dw, std::as_bytes(std::span(w)));
+  const auto first_picture = [&](int64_t rows_seen, int64_t batch) {
+    const MatmulShape shape{DType::f32, rows_seen, depth, outs};
+    EXPECT_TRUE(matmul.serves(shape));
+    matmul.run(shape, batch, out, dx, dw, nullptr, nullptr);
+    std::vector<float> got(static_cast<size_t>(rows * outs));
+    gpu.download(std::as_writable_bytes(std::span(got)), out);
+    return got;
+  };
+  const std::vector<float> alone = first_picture(rows, 1);
+  EXPECT_EQ(first_picture(rows, pictures), alone);
+  const std::vector<float> picked_by_batch = first_picture(rows * pictures, 1);
+  EXPECT_NE(picked_by_batch, alone);
+  EXPECT_LE(relative_l2(picked_by_batch, alone), 1e-5);
+  for (void* at : {dx, dw, out}) gpu.release(at);
+}
+
+TEST_F(BlasLibrary, ReplaysWhatWasRecorded) {
+  const auto device = open(DType::f32, {.gemm = LibraryUse::always});
+  for (const VerbCase& c : products()) {
+    if (c.name.find("in place") != std::string::npos) continue;  // each run adds once more
+    VerbStage stage(*device, 3);
+    const VerbRun made = c.prepare(stage);
+    made.run();
+    const std::vector<std::byte> eager = bytes_of(*device, made.out);
+    const auto recorded = device->record(made.run);
+    device->upload(made.out, std::vector<std::byte>(eager.size()));
+    recorded->run();
+    EXPECT_EQ(bytes_of(*device, made.out), eager) << c.name;
+  }
+}
+
+TEST_F(BlasLibrary, IsRefusedWhereItIsNamedAndAbsentAndNotMissedOtherwise) {
+  setenv("CUDREAM_LIBCUBLASLT", "/no/such/libcublasLt.so.13", 1);
+  try {
+    open(DType::f32, {.gemm = LibraryUse::always});
+    FAIL() << "opened";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), Code::device);
+    EXPECT_THAT(e.what(), HasSubstr("no cuBLASLt library"));
+    EXPECT_THAT(e.what(), HasSubstr("--gemm own"));
+  }
+  const VerbCase product = products()[6];
+  for (const Providers& providers : {Providers{}, {.gemm = LibraryUse::never}, {.tune = true}}) {
+    const auto device = open(DType::f32, providers);
+    EXPECT_FALSE(bytes(*device, product, 1).empty());
+    EXPECT_EQ(device->libraries_used(), "");
+  }
+}
+
+TEST_F(BlasLibrary, IsUsedWhereItWasMeasuredToBeFaster) {
+  const VerbCase product = products()[8];
+  const auto used = [&](const Providers& providers) {
+    const auto device = open(DType::f32, providers);
+    bytes(*device, product, 2);
+    return device->libraries_used();
+  };
+  EXPECT_EQ(used({}), "");
+  used({.tune = true});
+  const fs::path file = tuning_file("NVIDIA A100-SXM4-80GB (virtual)");
+  ASSERT_TRUE(fs::exists(file));
+  std::ifstream in(file);
+  const std::string text((std::istreambuf_iterator<char>(in)), {});
+  EXPECT_THAT(text, HasSubstr("linear f32 "));
+  const auto rewrite = [&](const char* own, const char* library) {
+    std::string changed = text;
+    const auto put = [&](const std::string& name, const char* value) {
+      const size_t at = changed.find(name) + name.size(), end = changed.find_first_of(",\n}", at);
+      changed.replace(at, end - at, value);
+    };
+    put("\"own_us\": ", own);
+    put("\"library_us\": ", library);
+    std::ofstream(file) << changed;
+  };
+  rewrite("2.0", "1.0");
+  EXPECT_THAT(used({}), HasSubstr("cuBLASLt"));
+  rewrite("1.0", "2.0");
+  EXPECT_EQ(used({}), "");
+  EXPECT_EQ(used({.tune = true}), "");  // known: not measured again
+}
+
+TEST_F(BlasLibrary, ADamagedTuningFileIsOneWarning) {
+  const fs::path file = tuning_file("NVIDIA A100-SXM4-80GB (virtual)");
+  fs::create_directories(file.parent_path());
+  std::ofstream(file) << "{";
+  std::vector<std::string> warnings;
+  set_log_sink([&](LogLevel level, std::string_view line) {
+    if (level == LogLevel::warn) warnings.emplace_back(line);
+  });
+  const auto device = open(DType::f32, {});
+  bytes(*device, products()[8], 1);
+  set_log_sink({});
+  ASSERT_EQ(warnings.size(), 1u);
+  EXPECT_THAT(warnings[0], HasSubstr(file.string()));
+  EXPECT_THAT(warnings[0], HasSubstr("--tune"));
+  EXPECT_EQ(device->libraries_used(), "");
+}
+
+TEST_F(BlasLibrary, CudnnIsRefusedWhereItIsNamedAndAbsent) {
+  for (const Providers& providers : {Providers{.conv = LibraryUse::always}, Providers{.attention = LibraryUse::always}}) try {
+      open(DType::f16, providers);
+      ADD_FAILURE() << "opened";
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code(), Code::device);
+      EXPECT_THAT(e.what(), HasSubstr("no cuDNN library"));
+    }
+}
+
+TEST(SplitConv, SaysWhatTheLibraryTakesAndWhatIsLeft) {
+  int data = 0;
+  const auto split = [&](DType type, int64_t channels, int64_t outs, const ConvArgs& a) {
+    return split_conv(View(&data, type, {2, 16, 16, channels}), Shape{outs, channels, 3, 3}, true, a);
+  };
+  const View some(&data, DType::f16, {1, 64});
+  EXPECT_TRUE(split(DType::f16, 64, 64, {}).possible);
+  EXPECT_FALSE(split(DType::f16, 64, 64, {}).finish);
+  EXPECT_TRUE(split(DType::f16, 64, 64, {.e = {.add = some}}).finish);
+  EXPECT_TRUE(split(DType::f16, 64, 64, {.e = {.residual = some}}).shape.residual);
+  EXPECT_FALSE(split(DType::f16, 64, 64, {.e = {.residual = some, .act = Act::silu}}).possible);
+  EXPECT_FALSE(split(DType::f16, 64, 64, {.up_height = 32, .up_width = 32}).possible);
+  EXPECT_FALSE(split(DType::f16, 4, 64, {}).possible);  // rows of 8 bytes
+  EXPECT_FALSE(split(DType::f16, 64, 3, {}).possible);
+  EXPECT_FALSE(split(DType::f32, 64, 64, {}).possible);  // the library may use TF32
+  EXPECT_EQ(split(DType::f16, 64, 64, {.stride = 2}).shape.out_height(), 8);
+}
+
+TEST(SplitLinear, SaysWhatTheLibraryTakesAndWhatIsLeft) {
+  int data = 0;
+  const View some(&data, DType::f32, {1, 64});
+  const auto split = [](DType type, bool bias, const Epilogue& e) { return split_linear(type, 64, 320, 640, bias, e); };
+  EXPECT_TRUE(split(DType::f32, true, {}).shape.bias);
+  EXPECT_FALSE(split(DType::f32, true, {}).finish);
+  EXPECT_FALSE(split(DType::f16, true, {}).shape.bias);  // the bias is f32, and the library wants the output's type
+  EXPECT_TRUE(split(DType::f16, true, {}).finish);
+  EXPECT_FALSE(split(DType::f16, false, {}).finish);
+  EXPECT_TRUE(split(DType::f16, false, {.residual = some}).shape.residual);
+  EXPECT_FALSE(split(DType::f16, false, {.residual = some}).finish);
+  EXPECT_TRUE(split(DType::f32, false, {.add = some}).finish);
+  EXPECT_TRUE(split(DType::f32, false, {.gate = some}).possible);
+  EXPECT_FALSE(split(DType::f32, false, {.gate = some, .residual = some}).possible);
+  EXPECT_FALSE(split_linear(DType::f16, 64, 77, 640, false, {}).possible);  // rows of 154 bytes
+  EXPECT_FALSE(split_linear(DType::f16, 64, 320, 4, false, {}).possible);
+  EXPECT_FALSE(split_linear(DType::f16, 1, 320, 640, false, {}).possible);  // a vector
+}
+
+}  // namespace
+}  // namespace cudream
