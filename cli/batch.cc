@@ -1,6 +1,7 @@
 // cudream batch: the pictures of a file, kept in a journal, so that the same command goes on where it was stopped.
 #include <fmt/format.h>
 
+#include <CLI/CLI.hpp>
 #include <memory>
 #include <nlohmann/json.hpp>
 

@@ -99,7 +99,7 @@ BatchRun::BatchRun(const BatchOptions& options, const ItemParser& parser, const 
 void BatchRun::run() {
   const DeviceInfo device = open_device(options_.host.device_options())->info();
   // Items of one model together, models in the order of their first item.
-  std::vector<std::pair<std::pair<std::string, std::string>, std::vector<size_t>>> models;
+  std::vector<std::pair<ModelNames, std::vector<size_t>>> models;
   for (size_t i = 0; i < items_.size(); i++) {
     if (!options_.shard.has(i)) {
       results_[i].state = State::elsewhere;
@@ -109,7 +109,8 @@ void BatchRun::run() {
       give_up(i, items_[i].error);
       continue;
     }
-    const std::pair wanted{items_[i].options.job.model, items_[i].options.job.vae};
+    const Job& job = items_[i].options.job;
+    const ModelNames wanted{job.model, job.vae, task_of(job)};
     auto found = std::find_if(models.begin(), models.end(), [&](const auto& m) { return m.first == wanted; });
     if (found == models.end()) found = models.insert(found, {wanted, {}});
     found->second.push_back(i);
@@ -117,8 +118,8 @@ void BatchRun::run() {
   const std::string program = fmt::format("cudream {} {} {}", CUDREAM_VERSION, device.description, name_of(device.compute));
   for (auto& [names, items] : models) {
     try {
-      const ModelChoice model = choose_model(options_.host, names.first);
-      const fs::path vae = names.second.empty() ? "" : choose_model(options_.host, names.second).path;
+      const ModelChoice model = choose_model(options_.host, names.model, names.task);
+      const fs::path vae = names.vae.empty() ? "" : choose_model(options_.host, names.vae, Task::generate).path;
       const std::string setting = fmt::format("{}\n{}\n{}", program, stamp(model.path), stamp(vae));
       for (const size_t i : items) find_out(setting, i);
     } catch (const Error& e) {
@@ -129,7 +130,7 @@ void BatchRun::run() {
   }
   tell();
   for (const auto& [names, items] : models)
-    if (!items.empty() && !finish_requested) paint_model(names.first, names.second, items);
+    if (!items.empty() && !finish_requested) paint_model(names, items);
 }
 
 // What the journal knows of an item.
@@ -154,10 +155,10 @@ void BatchRun::find_out(const std::string& setting, size_t item) {
     give_up(item, entry->reason + " (an earlier run; --retry-failed tries again)");
 }
 
-void BatchRun::paint_model(const std::string& model, const std::string& vae, const std::vector<size_t>& items) {
+void BatchRun::paint_model(const ModelNames& names, const std::vector<size_t>& items) {
   std::unique_ptr<Session> session;
   try {
-    session = std::make_unique<Session>(options_.host, model, vae, progress_);
+    session = std::make_unique<Session>(options_.host, names.model, names.vae, names.task, progress_);
   } catch (const Error& e) {
     if (ends_the_batch(e.code()) || items.size() == items_.size()) throw;
     for (const size_t i : items) give_up(i, e.what());
@@ -190,6 +191,7 @@ void BatchRun::make(Session& session, size_t item) {
   job.model = session.model_name();
   complete(job, session.engine().spec());
   job.seed = seed_of(item);
+  job = nth_picture(job, static_cast<uint64_t>(items_[item].nth));
 
   // A name that an earlier run planned is this item's own, whether its file was written or not.
   const JournalEntry* entry = journal_.find(keys_[item]);
@@ -232,7 +234,7 @@ std::string BatchRun::free_name(const Job& job, size_t item) {
   }
 }
 
-// A seed that was not given is drawn once and noted before any work; the pictures of one --count count up from it.
+// A seed that was not given is drawn once and noted before any work; nth_picture counts on from it.
 uint64_t BatchRun::seed_of(size_t item) {
   const BatchItem& wanted = items_[item];
   uint64_t first = 0;
@@ -244,7 +246,7 @@ uint64_t BatchRun::seed_of(size_t item) {
                 ? drawn->seed
                 : journal_.plan(first_keys_[item], random_seed(), "").seed;
   }
-  return first + static_cast<uint64_t>(wanted.nth);
+  return first;
 }
 
 void BatchRun::give_up(size_t item, const std::string& reason) {

@@ -55,7 +55,13 @@ class BatchRun {
 
  private:
   void find_out(const std::string& setting, size_t item);
-  void paint_model(const std::string& model, const std::string& vae, const std::vector<size_t>& items);
+  // What a session is opened for: an inpainting model may lie beside the one that is named.
+  struct ModelNames {
+    std::string model, vae;
+    Task task = Task::generate;
+    bool operator==(const ModelNames&) const = default;
+  };
+  void paint_model(const ModelNames& names, const std::vector<size_t>& items);
   void paint(Session&, size_t item);
   void make(Session&, size_t item);
   uint64_t seed_of(size_t item);

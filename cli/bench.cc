@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <sys/resource.h>
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <map>
@@ -69,7 +70,7 @@ void measure(Engine& engine, const Job& job, Times& times) {
                              begun = Clock::now();
                            },
                        .cancel = &stop_requested};
-  engine.run(job, 1, hooks);
+  engine.run(job, {}, 1, hooks);
   close();
   times["picture"].push_back(seconds_since(whole));
 }
@@ -143,7 +144,7 @@ int run(const Options& options) {
   Times times;
   const auto begun = Clock::now();
   if (options.random.empty()) {
-    session = std::make_unique<Session>(options.host, options.model, "", progress);
+    session = std::make_unique<Session>(options.host, options.model, "", Task::generate, progress);
     times["load"].push_back(seconds_since(begun));
   } else {
     random = std::make_unique<Engine>(open_device(options.host.device_options()));
@@ -158,7 +159,7 @@ int run(const Options& options) {
           .steps = options.steps,
           .guidance = options.guidance};
   complete(job, engine.spec());
-  const Ops::Plan plan = engine.plan(job, 1);
+  const Ops::Plan plan = engine.plan(job, {}, 1);
   const double peak = measured_peak(engine.device());
 
   Job warm_up = job;

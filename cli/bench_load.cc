@@ -28,7 +28,7 @@ double copy_seconds(const MappedFile& map) {
 }  // namespace
 
 int bench_load(const HostOptions& host, const std::string& model_name, int runs) {
-  const Model model = open_chosen(host, choose_model(host, model_name), "");
+  const Model model = open_chosen(host, choose_model(host, model_name, Task::generate), "");
   Engine engine(open_device(host.device_options()));
   for (int i = 0; i < runs; i++) {
     double copied = 0;

@@ -1,8 +1,11 @@
 // The commands of the program. Each adds its options to a sub-command and says what to run once they are parsed.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <functional>
+
+namespace CLI {
+class App;  // its header takes long to compile: only files that add options include it
+}
 
 namespace cudream {
 

@@ -1,4 +1,5 @@
 // cudream generate: one prompt, one or more pictures.
+#include <CLI/CLI.hpp>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -18,8 +19,13 @@ struct Options {
   int batch = 1;
 };
 
-// The settings stored in a picture, under those given on the command line. Names in it are only ever looked up.
-Job job_from_picture(const std::filesystem::path& path) {
+// The settings stored in a picture, and the names of the files that it was made from. Names are only ever looked up.
+struct Stored {
+  Job job;
+  std::string image, mask;
+};
+
+Stored settings_of_picture(const std::filesystem::path& path) {
   const Metadata metadata = read_metadata(path);
   if (metadata.job.empty())
     throw fail(
@@ -27,13 +33,28 @@ Job job_from_picture(const std::filesystem::path& path) {
         metadata.parameters.empty() ? "holds no settings" : "was made by another program; `cudream inspect` shows its settings");
   const auto json = nlohmann::json::parse(metadata.job, nullptr, false);
   if (json.is_discarded()) throw fail(Code::bad_file, "--from {}: its settings are not JSON", path.string());
-  Job job = job_from_json(json);
-  if (json.contains("image"))
-    throw fail(Code::usage, "--from {}: it was made from another picture; pass that one with --image", path.string());
-  for (const std::string* name : {&job.model, &job.vae})
+  Stored stored{.job = job_from_json(json), .image = json.value("image", ""), .mask = json.value("mask", "")};
+  for (const std::string* name : {&stored.job.model, &stored.job.vae})
     if (name->find('/') != std::string::npos)
       throw fail(Code::bad_file, "--from {}: \"{}\" is no model name", path.string(), printable(*name));
-  return job;
+  return stored;
+}
+
+// What was stored comes first; then what stands on the command line is set once more, over it. A picture that it was made from
+// has to be given again: files that a picture names are not opened.
+void take_settings(Options& options, CLI::App& app) {
+  const Stored stored = settings_of_picture(options.from);
+  Job& job = options.job.job;
+  job = stored.job;
+  options.job.seed = job.seed;
+  for (CLI::Option* given : app.get_options())
+    if (given->count() > 0) given->run_callback();
+  if (!stored.image.empty() && job.image.empty())
+    throw fail(Code::usage, "--from {}: it was made from the picture {}; pass that one with --image", options.from.string(),
+               printable(stored.image));
+  if (!stored.mask.empty() && job.mask.empty())
+    throw fail(Code::usage, "--from {}: it was made with the mask {}; pass that one with --mask", options.from.string(),
+               printable(stored.mask));
 }
 
 int run(Options options) {
@@ -49,7 +70,7 @@ int run(Options options) {
     golden.job.model = job.model;
     job = golden.job;
     checks.schedule = golden.schedule;
-    checks.skip_positive_only = true;
+    checks.skip_positive_only = checks.sparse_mask = true;
     production.batch = production.count = golden.batch;
   }
   std::optional<FileDraws> draws;
@@ -60,7 +81,7 @@ int run(Options options) {
   const bool several = production.count > 1;
   OutputNames names(options.output, several, production.exists);
   job.seed = options.job.seed ? *options.job.seed : random_seed();
-  Session session(options.host, job.model, job.vae, progress);
+  Session session(options.host, job.model, job.vae, task_of(job), progress);
   job.model = session.model_name();
   complete(job, session.engine().spec());
   if (!options.job.seed) log(LogLevel::info, "seed: {}", job.seed);
@@ -90,15 +111,16 @@ Command add_generate(CLI::App& app) {
   cudream generate "a red house under a full moon"
   cudream generate "a red fox, (snow:1.3)" -m my-model --steps 30 --seed 7 -o fox.png
   cudream generate "the same in winter" --image fox.png --strength 0.6
-  cudream generate --from fox.png --seed 8)~");
+  cudream generate --from fox.png --seed 8
+  cudream generate "a hat" --image fox.png --mask hat.png              white in hat.png is made anew
+  cudream generate "a hat" --image fox.png --mask hat.png --only-masked -W 512 -H 512
+  cudream generate "a forest" --image fox.png --grow 25%,0,25%,0       paint on to the left and right
+  cudream generate --edit "make it night" --image fox.png --image-guidance 1.5
+  cudream generate "a red fox" --hires 2 --hires-strength 0.5          again at twice the size
+  cudream generate "a red fox" --seed 7 --variation-strength 0.1 --count 4
+  cudream generate "pebbles" --tile xy                                 edges that meet)~");
   return [&app, options] {
-    if (!options->from.empty()) {
-      // What was stored comes first; then what stands on the command line is set once more, over it.
-      options->job.job = job_from_picture(options->from);
-      options->job.seed = options->job.job.seed;
-      for (CLI::Option* given : app.get_options())
-        if (given->count() > 0) given->run_callback();
-    }
+    if (!options->from.empty()) take_settings(*options, app);
     return run(*options);
   };
 }

@@ -1,6 +1,7 @@
 // cudream models: what was found where, and THE folder.
 #include <fmt/format.h>
 
+#include <CLI/CLI.hpp>
 #include <memory>
 #include <nlohmann/json.hpp>
 

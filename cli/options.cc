@@ -1,6 +1,7 @@
 // Option tables.
 #include "cli/options.h"
 
+#include <CLI/CLI.hpp>
 #include <random>
 
 #include "core/error.h"
@@ -78,6 +79,65 @@ void add_xl_options(CLI::App& app, Job& job) {
   app.add_option("--negative-aesthetic", job.negative_aesthetic, "SDXL refiner: the same for the negative prompt");
 }
 
+// What is made from a picture.
+void add_picture_options(CLI::App& app, Job& job) {
+  const auto edit = [&job](const std::string& instruction) {
+    job.prompt = instruction;
+    job.edit = true;
+  };
+  app.add_option("-i,--image", job.image, "Start from this picture (PNG or JPEG)")->type_name("FILE")->group("From a picture");
+  app.add_option("--strength", job.strength, "How much of it is redrawn, above 0 to 1; 0.75, or 1 under a mask, when left out")
+      ->group("From a picture");
+  app.add_option_function<std::string>("-e,--edit", edit, "Change the picture as this sentence says (models made for it)")
+      ->type_name("TEXT")
+      ->group("From a picture");
+  app.add_option("--image-guidance", job.image_guidance, "Of an edit: how closely the picture is kept, 1 and more")
+      ->capture_default_str()
+      ->group("From a picture");
+  app.add_option("--mask", job.mask, "Make anew only what is white in this picture; `alpha`: what is transparent in --image")
+      ->type_name("FILE")
+      ->group("A part of it");
+  app.add_flag("--invert-mask", job.invert_mask, "Make anew what is black")->group("A part of it");
+  app.add_option("--mask-blur", job.mask_blur, "Pixels inside the mask's edge over which new meets old; outside nothing changes")
+      ->capture_default_str()
+      ->group("A part of it");
+  app.add_option("--mask-fill", job.mask_fill,
+                 "What the part starts from below strength 1: original, fill (colors around), noise")
+      ->capture_default_str()
+      ->group("A part of it");
+  app.add_option("--grow", job.grow,
+                 "Paint around the picture: left,top,right,bottom or one value, pixels or percent (0,0,50%,0)")
+      ->type_name("L,T,R,B")
+      ->group("A part of it");
+  app.add_flag("--only-masked", job.only_masked, "Work on the region around the mask, enlarged to --width and --height")
+      ->group("A part of it");
+  app.add_option("--mask-padding", job.mask_padding, "Pixels around the mask that are seen with --only-masked")
+      ->capture_default_str()
+      ->group("A part of it");
+}
+
+void add_variant_options(CLI::App& app, Job& job) {
+  app.add_option("--hires", job.hires, "Make it twice, the second time larger: a scale (1.5) or a size (1024x768)")
+      ->type_name("SCALE|WxH")
+      ->group("More of a picture");
+  app.add_option("--hires-strength", job.hires_strength, "How much the second pass redraws, above 0 to 1")
+      ->capture_default_str()
+      ->group("More of a picture");
+  app.add_option("--hires-steps", job.hires_steps, "Steps of the second pass; 0: as many as the first")
+      ->group("More of a picture");
+  app.add_option("--hires-upscaler", job.hires_upscaler, "What is enlarged between: latent, or lanczos (of the pixels)")
+      ->capture_default_str()
+      ->group("More of a picture");
+  app.add_option("--variation-strength", job.variation_strength, "Pictures near that of the seed: 0 the same, 1 another")
+      ->group("More of a picture");
+  app.add_option("--variation-seed", job.variation_seed,
+                 "Seed of the first variation; picture i uses seed + i. Without it: --seed + 1")
+      ->group("More of a picture");
+  app.add_option("--tile", job.tile, "Seamless: opposite edges meet, left and right (x), top and bottom (y), or both (xy)")
+      ->type_name("x|y|xy")
+      ->group("More of a picture");
+}
+
 }  // namespace
 
 void add_job_options(CLI::App& app, JobOptions& options) {
@@ -101,9 +161,9 @@ void add_job_options(CLI::App& app, JobOptions& options) {
   app.add_option("--prediction", job.prediction,
                  "What the network's output means, if the model says it wrongly: epsilon, v or sample");
   add_xl_options(app, job);
-  app.add_option("-i,--image", job.image, "Image to image: start from this picture (PNG or JPEG)")->type_name("FILE");
-  app.add_option("--strength", job.strength, "Image to image: how much of it is redrawn, above 0 to 1")->capture_default_str();
   app.add_option("-c,--count", options.count, "How many pictures to make")->check(CLI::Range(1, 1000000))->capture_default_str();
+  add_picture_options(app, job);
+  add_variant_options(app, job);
 }
 
 uint64_t random_seed() {

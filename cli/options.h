@@ -1,7 +1,6 @@
 // The options that commands share, bound to plain structs.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -10,6 +9,10 @@
 #include "core/types.h"
 #include "kernels/open.h"
 #include "runtime/job.h"
+
+namespace CLI {
+class App;
+}
 
 namespace cudream {
 

@@ -53,11 +53,13 @@ void print(const MemoryPlan& plan, const Device& device, bool fits) {
 
 int run(Options options) {
   Job& job = options.job.job;
-  const Model model = open_chosen(options.host, choose_model(options.host, job.model), job.vae);
+  const Model model = open_chosen(options.host, choose_model(options.host, job.model, task_of(job)), job.vae);
   Engine engine(open_device(options.host.device_options()));
   engine.prepare(model, options.host.offload);
   complete(job, engine.spec());
-  const MemoryPlan plan = engine.memory(job, options.batch);
+  if (!job.image.empty() || !job.hires.empty())
+    throw fail(Code::unsupported, "plan foresees pictures made from words; leave out --image and --hires");
+  const MemoryPlan plan = engine.memory(job, {}, options.batch);
   const bool fits = plan.most_bytes() <= engine.device().free_bytes();
   (options.host.json ? print_json : print)(plan, engine.device(), fits);
   return fits ? 0 : static_cast<int>(Code::out_of_memory);

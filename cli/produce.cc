@@ -7,12 +7,29 @@
 #include "core/error.h"
 #include "runtime/picture/parameters.h"
 #include "runtime/scheduler_names.h"
+#include "runtime/tasks.h"
 
 namespace cudream {
 namespace {
 
 std::string number(double value) {
   return fmt::format("{:g}", value);
+}
+
+void add_mask(Parameters& p, const Job& job) {
+  if (job.mask_blur > 0) p.values.emplace_back("Mask blur", number(job.mask_blur));
+  if (job.invert_mask) p.values.emplace_back("Mask mode", "Inpaint not masked");
+  if (job.mask_fill != "original") p.values.emplace_back("Masked content", job.mask_fill == "noise" ? "latent noise" : "fill");
+  if (!job.only_masked) return;
+  p.values.emplace_back("Inpaint area", "Only masked");
+  p.values.emplace_back("Masked area padding", number(job.mask_padding));
+}
+
+void add_hires(Parameters& p, const Job& job) {
+  p.values.emplace_back("Denoising strength", number(job.hires_strength));
+  p.values.emplace_back(job.hires.find('x') == std::string::npos ? "Hires upscale" : "Hires resize", job.hires);
+  if (job.hires_steps > 0) p.values.emplace_back("Hires steps", number(job.hires_steps));
+  p.values.emplace_back("Hires upscaler", job.hires_upscaler == "latent" ? "Latent" : "Lanczos");
 }
 
 }  // namespace
@@ -30,12 +47,21 @@ Metadata describe_picture(const Job& job, const std::string& libraries) {
               {"Size", fmt::format("{}x{}", job.width, job.height)},
               {"Model", job.model}};
   if (!job.vae.empty()) p.values.emplace_back("VAE", job.vae);
-  if (!job.image.empty()) p.values.emplace_back("Denoising strength", number(job.strength));
+  if (job.strength) p.values.emplace_back("Denoising strength", number(*job.strength));
+  if (job.edit) p.values.emplace_back("Image CFG scale", number(job.image_guidance));
+  if (!job.mask.empty()) add_mask(p, job);
+  if (!job.grow.empty()) p.values.emplace_back("Outpaint", job.grow);
+  if (!job.hires.empty()) add_hires(p, job);
+  if (job.variation_strength > 0) {
+    p.values.emplace_back("Variation seed", std::to_string(job.variation_seed.value_or(job.seed + 1)));
+    p.values.emplace_back("Variation seed strength", number(job.variation_strength));
+  }
+  if (!job.tile.empty()) p.values.emplace_back("Tiling", job.tile == "xy" ? "True" : job.tile);
   if (job.clip_skip != 1) p.values.emplace_back("Clip skip", number(job.clip_skip));
   if (job.rng != "torch-cpu") p.values.emplace_back("RNG", job.rng);
   if (!libraries.empty()) p.values.emplace_back("Libraries", libraries);
   p.values.emplace_back("Version", "cudream " CUDREAM_VERSION);
-  return {.parameters = write_parameters(p), .job = to_json(job).dump()};
+  return {.parameters = write_parameters(p), .job = to_json(job).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)};
 }
 
 std::vector<std::filesystem::path> produce(Session& session, const Production& production, const NamePicture& name,
@@ -44,25 +70,24 @@ std::vector<std::filesystem::path> produce(Session& session, const Production& p
   std::vector<std::filesystem::path> written;
   for (int first = 0; first < production.count; first += production.batch) {
     const int batch = std::min(production.batch, production.count - first);
-    Job job = production.job;
-    job.seed += static_cast<uint64_t>(first);
+    Job job = nth_picture(production.job, static_cast<uint64_t>(first));
     const auto begun = Clock::now();
-    const std::vector<Image> images = session.engine().run(job, batch, session.hooks(), checks);
+    const std::vector<Image> images = make_pictures(session.engine(), job, batch, session.hooks(), checks);
     progress.done();
     const std::string libraries = session.engine().device().libraries_used();
     const double seconds = std::chrono::duration<double>(Clock::now() - begun).count();
     for (const Image& image : images) {
       const auto path = name({.seed = job.seed,
                               .steps = job.steps,
-                              .width = job.width,
-                              .height = job.height,
+                              .width = image.width,
+                              .height = image.height,
                               .prompt = job.prompt,
                               .model = job.model,
                               .sampler = job.sampler});
       write_image(path, image, describe_picture(job, libraries), production.exists);
       written.push_back(path);
       progress.picture(path, job.seed, seconds / batch);
-      job.seed++;
+      job = nth_picture(job, 1);
     }
   }
   return written;

@@ -31,10 +31,12 @@ fs::path config_file() {
   return fs::path(home != nullptr ? home : ".") / ".config" / "cudream" / "config.json";
 }
 
-// A name is looked up; what looks like a path is one. Only the command line may name paths: see resolve in generate.cc.
-fs::path resolve(const Catalog& catalog, const std::string& name) {
-  if (name.find('/') != std::string::npos) return name;
-  return catalog.find(name).path;
+// Which models could do it.
+std::string suggestion(const HostOptions& host, Task task) {
+  const Catalog catalog = open_catalog(host);
+  std::vector<std::string> names;
+  for (const CatalogEntry* e : catalog.made_for(task)) names.push_back(printable(e->name));
+  return names.empty() ? "" : fmt::format(". Made for it: -m {}", fmt::join(names, ", -m "));
 }
 
 }  // namespace
@@ -85,29 +87,37 @@ void configure_model(const std::string& name) {
   out.commit();
 }
 
-ModelChoice choose_model(const HostOptions& host, const std::string& model) {
+ModelChoice choose_model(const HostOptions& host, const std::string& model, Task task) {
+  if (model.find('/') != std::string::npos) return {fs::path(model).stem().string(), model};
   const Catalog catalog = open_catalog(host);
   if (model.empty()) {
-    const CatalogEntry& chosen = catalog.choose(configured_model());
-    log(LogLevel::info, "model: {} ({})", chosen.name, describe(chosen.origin));
+    const CatalogEntry& chosen = catalog.choose(configured_model(), task);
+    log(LogLevel::info, "model: {} ({})", printable(chosen.name), describe(chosen.origin));
     return {chosen.name, chosen.path};
   }
-  const fs::path path = resolve(catalog, model);
-  return {path.stem().string(), path};
+  const CatalogEntry& named = catalog.find(model);
+  const bool fits = task == Task::generate || purpose(named) == task;
+  const CatalogEntry* better = fits ? nullptr : catalog.beside(named, task);
+  if (better == nullptr) return {named.path.stem().string(), named.path};
+  log(LogLevel::info, "note: {} is made for this, and used in place of {}; give a path to have that one", printable(better->name),
+      printable(named.name));
+  return {better->path.stem().string(), better->path};
 }
 
 Model open_chosen(const HostOptions& host, const ModelChoice& choice, const std::string& vae) {
   Model model = open_model(choice.path);
-  if (!vae.empty()) model.replace_vae(choose_model(host, vae).path);
+  if (!vae.empty()) model.replace_vae(choose_model(host, vae, Task::generate).path);
   require_runnable(model);
   return model;
 }
 
-Session::Session(const HostOptions& host, const std::string& model_name, const std::string& vae, Progress& progress)
+Session::Session(const HostOptions& host, const std::string& model_name, const std::string& vae, Task task, Progress& progress)
     : progress_(progress) {
-  const ModelChoice choice = choose_model(host, model_name);
+  const ModelChoice choice = choose_model(host, model_name, task);
   model_name_ = choice.name;
   const Model model = open_chosen(host, choice, vae);
+  if (const std::string why = mismatch(task, model.spec()); !why.empty())
+    throw fail(Code::unsupported, "{} cannot do this: {}{}", printable(model_name_), why, suggestion(host, task));
   engine_ = std::make_unique<Engine>(open_device(host.device_options()));
   const DeviceInfo& device = engine_->device().info();
   log(LogLevel::info, "device: {} ({}, {})", device.kind, device.description, name_of(device.compute));

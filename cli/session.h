@@ -29,12 +29,13 @@ Catalog open_catalog(const HostOptions&);
 std::string configured_model();
 void configure_model(const std::string& name);
 
-// A model by its catalog name, or by a path given on the command line; empty: the configured one, the only one, or the demo.
+// A model by its catalog name, or by a path given on the command line; empty: the configured one, the only one, or the demo. One
+// that is chosen by name gives way to one beside it that is made for `task`; a path is taken as it is.
 struct ModelChoice {
   std::string name;
   std::filesystem::path path;
 };
-ModelChoice choose_model(const HostOptions&, const std::string& model);
+ModelChoice choose_model(const HostOptions&, const std::string& model, Task task);
 
 // Opens a chosen model, with the autoencoder of another where `vae` names one, and checks that it can make pictures.
 Model open_chosen(const HostOptions&, const ModelChoice&, const std::string& vae);
@@ -42,8 +43,9 @@ Model open_chosen(const HostOptions&, const ModelChoice&, const std::string& vae
 // A loaded engine, and the names of what it holds.
 class Session {
  public:
-  // `model` and `vae` as for choose_model; vae may be empty.
-  Session(const HostOptions&, const std::string& model, const std::string& vae, Progress&);
+  // `model` and `vae` are catalog names or paths given on the command line; either may be empty; see choose_model.
+  // Throws Error(unsupported) for one that cannot do the task.
+  Session(const HostOptions&, const std::string& model, const std::string& vae, Task task, Progress&);
 
   Engine& engine() { return *engine_; }
   const std::string& model_name() const { return model_name_; }

@@ -22,7 +22,8 @@ void log(LogLevel level, fmt::format_string<Args...> format, Args&&... args) {
   log_line(level, fmt::format(format, std::forward<Args>(args)...));
 }
 
-// Text from prompts, files and tensor names made safe to show on a terminal: control characters are escaped as \xNN.
+// Text from prompts, files and tensor names made safe to show on a terminal: control characters (C0, C1), line separators and
+// bidirectional controls are escaped as \xNN or \uNNNN, and so are bytes that are not UTF-8.
 std::string printable(std::string_view text);
 
 }  // namespace cudream

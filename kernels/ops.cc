@@ -97,7 +97,8 @@ Ops::Recorded& Ops::recorded(const std::string& key, std::span<const View> input
   return recordings_.back();
 }
 
-void Ops::stage(const std::string& key, std::span<const View> inputs, View out, const std::function<Tensor()>& body) {
+void Ops::stage(const std::string& name, std::span<const View> inputs, View out, const std::function<Tensor()>& body) {
+  const std::string key = name + (wrap_.x ? " wrapped x" : "") + (wrap_.y ? " wrapped y" : "");
   invariant(arena_ == &session_, "stage {} inside another stage", key);
   if (rehearsal_ != nullptr) return rehearse_stage(key, inputs, out, body);
   invariant(following_ != nullptr, "stage {} outside a run", key);
@@ -201,6 +202,7 @@ Tensor Ops::geglu(View x, const Linear& l) {
 
 Tensor Ops::conv2d(View x, const Conv& c, const ConvArgs& args) {
   const int64_t kernel = c.w->shape[2];
+  if (kernel > 1 && (wrap_.x || wrap_.y)) return wrapped_conv2d(x, c, args);
   need(x.shape.rank == 4 && x.shape[3] == c.w->shape[1] && x.dense() && x.dtype == compute(), "conv2d", x, c.w->shape);
   const int64_t h = args.up_height > 0 ? args.up_height : x.shape[1], w = args.up_width > 0 ? args.up_width : x.shape[2];
   const auto size = [&](int64_t n) { return (n + args.pad_left_top + args.pad_right_bottom - kernel) / args.stride + 1; };
@@ -209,6 +211,50 @@ Tensor Ops::conv2d(View x, const Conv& c, const ConvArgs& args) {
   count("conv2d", 2 * static_cast<double>(out.shape().rows()) * weight_bytes(c.w), {&x, &out.view(), &args.e.residual}, c.w);
   if (!rehearsing()) device_.conv2d(out, x, c, args);
   return out;
+}
+
+// [N,H,W,C] -> [N,H+2*rows,W+2*columns,C]: each edge followed by what lies at the opposite one.
+Tensor Ops::wrapped(View x, int64_t rows, int64_t columns) {
+  const int64_t h = x.shape[1], w = x.shape[2];
+  Tensor out = make(x.dtype, x.shape.with(1, h + 2 * rows).with(2, w + 2 * columns));
+  const View middle = out.slice(1, rows, rows + h);
+  copy(middle.slice(2, columns, columns + w), x);
+  const auto around = [](int64_t i, int64_t size) { return (i % size + size) % size; };
+  for (int64_t i = 0; i < columns; i++)
+    for (const int64_t to : {i, columns + w + i}) {
+      const int64_t from = around(to - columns, w);
+      copy(middle.slice(2, to, to + 1), x.slice(2, from, from + 1));
+    }
+  for (int64_t i = 0; i < rows; i++)
+    for (const int64_t to : {i, rows + h + i}) {
+      const int64_t from = rows + around(to - rows, h);
+      copy(out.slice(1, to, to + 1), out.slice(1, from, from + 1));
+    }
+  return out;
+}
+
+// Two rows and columns of the other side are put around the picture, and what becomes of them is cut off again; so the
+// device's own convolution serves. Two, because a step of two must not move the picture's places.
+Tensor Ops::wrapped_conv2d(View x, const Conv& c, const ConvArgs& args) {
+  const int64_t rows = wrap_.y ? 2 : 0, columns = wrap_.x ? 2 : 0, up = args.up_height > 0 ? 2 : 1;
+  const auto even = [&](int64_t side, int64_t to) { return up == 1 ? side % args.stride == 0 : to == 2 * side; };
+  need((!wrap_.y || even(x.shape[1], args.up_height)) && (!wrap_.x || even(x.shape[2], args.up_width)), "wrapped conv2d", x,
+       {args.stride, args.up_height, args.up_width});
+  ConvArgs wide = args;
+  if (up == 2) {
+    wide.up_height += 4 * rows;
+    wide.up_width += 4 * columns;
+  }
+  const int64_t cut_rows = rows * up / args.stride, cut_columns = columns * up / args.stride;
+  Tensor residual;
+  if (args.e.residual) residual = wrapped(args.e.residual, cut_rows, cut_columns);
+  wide.e.residual = residual.view();
+  const Tensor around = wrapped(x, rows, columns);
+  const Wrap wrap = std::exchange(wrap_, {});
+  const Tensor out = conv2d(around, c, wide);
+  wrap_ = wrap;
+  const Shape& all = out.shape();
+  return cast(out.slice(1, cut_rows, all[1] - cut_rows).slice(2, cut_columns, all[2] - cut_columns), x.dtype);
 }
 
 Tensor Ops::attention(View q, View k, View v, const AttentionArgs& args) {

@@ -68,6 +68,12 @@ class Ops {
   void forget_recordings() { recordings_.clear(); }
   int64_t replays() const { return replays_; }  // so far
 
+  // Whether opposite edges of pictures are neighbors in convolutions, until it is set anew: left and right, top and bottom.
+  struct Wrap {
+    bool x = false, y = false;
+  };
+  void set_wrap(Wrap wrap) { wrap_ = wrap; }
+
   // Networks name their inner results here, so that tests can compare them block by block. Does nothing unless set.
   using Tap = std::function<void(const std::string& name, View x)>;
   void set_tap(Tap tap) { tap_ = std::move(tap); }
@@ -118,10 +124,13 @@ class Ops {
   Recorded& recorded(const std::string& key, std::span<const View> inputs, View out);
   void reads(std::initializer_list<const View*> views) const;
   void count(const char* verb, double flops, std::initializer_list<const View*> views, const Weight* w = nullptr);
+  Tensor wrapped_conv2d(View x, const Conv& c, const ConvArgs& args);
+  Tensor wrapped(View x, int64_t rows, int64_t columns);
   void check_epilogue(const Epilogue& e, const View& out) const;
 
   Device& device_;
   Tap tap_;
+  Wrap wrap_;
   Arena session_{"session", uintptr_t{1} << 45}, stage_{"stage", uintptr_t{1} << 46};
   Arena* arena_ = &session_;          // where make() takes from
   Plan* rehearsal_ = nullptr;         // the plan being made; then no verb is called

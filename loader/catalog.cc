@@ -152,16 +152,6 @@ std::string listing(const std::vector<const CatalogEntry*>& entries) {
   return text;
 }
 
-// Whether it can make pictures as it is. Opening reads headers only.
-bool is_whole(const CatalogEntry& e) {
-  try {
-    require_runnable(open_model(e.path));
-    return true;
-  } catch (const Error&) {
-    return false;
-  }
-}
-
 }  // namespace
 
 std::string_view describe(Origin origin) {
@@ -237,22 +227,56 @@ std::string Catalog::nearest(std::string_view name) const {
   return names.empty() ? "" : fmt::format(" The nearest: {}.", fmt::join(names, ", "));
 }
 
-const CatalogEntry& Catalog::choose(std::string_view configured) const {
-  if (!configured.empty()) return find(configured);
-  std::vector<const CatalogEntry*> own;
-  const CatalogEntry* demo = nullptr;
-  for (const CatalogEntry& e : entries_) {
-    if (e.origin != Origin::demo)
-      own.push_back(&e);
-    else if (demo == nullptr)
-      demo = &e;
+std::optional<Task> purpose(const CatalogEntry& e) {
+  try {
+    const Model model = open_model(e.path);
+    require_runnable(model);
+    return model.spec().task;
+  } catch (const Error&) {
+    return {};
   }
-  // VAEs and adapters may lie among the models: only what makes pictures by itself is a choice.
-  if (own.size() > 1) std::erase_if(own, [](const CatalogEntry* e) { return !is_whole(*e); });
-  if (own.size() == 1) return *own.front();
-  if (own.size() > 1) throw fail(Code::usage, "there are {} models; choose one with -m NAME:{}", own.size(), listing(own));
-  if (demo != nullptr) return *demo;
-  throw fail(Code::not_found, "there is no model. Put a Stable Diffusion model (.safetensors) into {}", places_.models.string());
+}
+
+std::vector<const CatalogEntry*> Catalog::made_for(Task task) const {
+  std::vector<const CatalogEntry*> all;
+  for (const CatalogEntry& e : entries_)
+    if (purpose(e) == task) all.push_back(&e);
+  return all;
+}
+
+const CatalogEntry* Catalog::beside(const CatalogEntry& entry, Task task) const {
+  const std::string name = lower(entry.name);
+  for (const CatalogEntry& e : entries_)
+    if (&e != &entry && lower(e.name).starts_with(name) && purpose(e) == task) return &e;
+  return nullptr;
+}
+
+const CatalogEntry& Catalog::choose(std::string_view configured, Task task) const {
+  if (!configured.empty()) {
+    const CatalogEntry& entry = find(configured);
+    const CatalogEntry* better = purpose(entry) == task ? nullptr : beside(entry, task);
+    return better != nullptr ? *better : entry;
+  }
+  std::vector<const CatalogEntry*> own, demos;
+  for (const CatalogEntry& e : entries_) (e.origin == Origin::demo ? demos : own).push_back(&e);
+  if (own.empty() && demos.empty())
+    throw fail(Code::not_found, "there is no model. Put a Stable Diffusion model (.safetensors) into {}",
+               places_.models.string());
+  // VAEs and adapters may lie among the models. A single one is taken for what was meant, and what is wrong with it is said.
+  if (own.size() == 1 && !purpose(*own.front())) return *own.front();
+  std::vector<Task> choices{task};
+  if (task == Task::inpaint) choices.push_back(Task::generate);
+  for (const auto* from : {&own, &demos})
+    for (const Task wanted : choices) {
+      std::vector<const CatalogEntry*> fit = *from;
+      std::erase_if(fit, [&](const CatalogEntry* e) { return purpose(*e) != wanted; });
+      if (fit.size() == 1 || (from == &demos && !fit.empty())) return *fit.front();
+      if (fit.size() > 1) throw fail(Code::usage, "there are {} models; choose one with -m NAME:{}", fit.size(), listing(fit));
+    }
+  if (own.size() + demos.size() == 1) return own.empty() ? *demos.front() : *own.front();
+  static constexpr std::string_view kWhat[] = {"makes pictures from words", "fills in masks", "edits by instruction"};
+  throw fail(Code::not_found, "there is no model that {}. Put one (.safetensors) into {}", kWhat[static_cast<size_t>(task)],
+             places_.models.string());
 }
 
 }  // namespace cudream

@@ -3,9 +3,12 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "core/spec.h"
 
 namespace cudream {
 
@@ -34,6 +37,9 @@ struct ModelPlaces {
 // From XDG_DATA_HOME, CUDREAM_MODELS, HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME and HOME. Nothing is created.
 ModelPlaces model_places(std::vector<std::filesystem::path> options, std::filesystem::path demo);
 
+// What a model makes pictures for; nothing: it makes none as it is. Reads headers only.
+std::optional<Task> purpose(const CatalogEntry&);
+
 class Catalog {
  public:
   explicit Catalog(ModelPlaces);  // scans; folders that are absent or unreadable hold nothing
@@ -43,9 +49,14 @@ class Catalog {
   // By whole name, with or without .safetensors, else by a part of the name that only one model has (letter case ignored).
   // Throws Error(not_found) with the nearest names and THE folder, or Error(usage) listing the candidates.
   const CatalogEntry& find(std::string_view name) const;
-  // The model of a command without -m: `configured` (a name; may be empty), else the only one that is not the demo,
-  // else the demo. Throws Error(not_found) when there is none, Error(usage) with the list when there are several.
-  const CatalogEntry& choose(std::string_view configured) const;
+  // The model of a command without -m, for what is to be done: `configured` (a name; may be empty) or one beside it that is
+  // made for the task, else the only one made for it that is not a demo, else the demo. Any model can fill in a mask: for that,
+  // one that makes pictures from words is the next choice. Throws Error(not_found) when there is none, Error(usage) with the
+  // list when there are several.
+  const CatalogEntry& choose(std::string_view configured, Task task) const;
+  // A model made for `task` whose name goes on where that of `entry` ends ("sd15" and "sd15-inpainting"); null: none.
+  const CatalogEntry* beside(const CatalogEntry& entry, Task task) const;
+  std::vector<const CatalogEntry*> made_for(Task task) const;
 
  private:
   std::string nearest(std::string_view name) const;  // a sentence; empty when there is no model at all

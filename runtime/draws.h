@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -19,10 +20,10 @@ class Draws {
   virtual std::vector<float> draw(const Shape& nchw) = 0;
 };
 
-// Picture i of a batch draws from a generator of its own, seeded with seed + i: it draws what it would draw alone.
+// Picture i of a batch draws from a generator of its own: it draws what it would draw alone.
 class SeededDraws : public Draws {
  public:
-  SeededDraws(const std::string& rng, uint64_t seed, int batch);
+  SeededDraws(const std::string& rng, std::span<const uint64_t> seeds);
   std::vector<float> draw(const Shape& nchw) override;
 
  private:
@@ -39,5 +40,9 @@ class FileDraws : public Draws {
   SafetensorsFile file_;
   int next_ = 0;
 };
+
+// The noise of a seed turned by `strength` towards that of another: spherical interpolation ("Animating rotation with quaternion
+// curves", Shoemake 1985) of the columns of each channel, as A1111's variations do it. Both are [N,C,h,w].
+std::vector<float> varied(std::span<const float> noise, std::span<const float> other, double strength, const Shape& nchw);
 
 }  // namespace cudream

@@ -128,18 +128,18 @@ ModelSpec random_spec(const std::string& name) {
           .native_size = 1024};
 }
 
-Ops::Plan Engine::plan(const Job& job, int batch) {
+Ops::Plan Engine::plan(const Job& job, const Pass& pass, int batch) {
   const RunHooks hooks;
   const RunChecks checks;
   const Networks nets{spec_, text_encoders_, *unet_, *autoencoder_, *store_};
-  Painting painting(ops_, nets, tokenizer_, job, batch, hooks, checks);
+  Painting painting(ops_, nets, tokenizer_, job, pass, batch, hooks, checks);
   return ops_.rehearse([&] { painting.run(); });
 }
 
-void Engine::require_room(const Ops::Plan& plan, const Job& job, int batch) {
+void Engine::require_room(const Ops::Plan& plan, const Job& job, const Pass& pass, int batch) {
   const int64_t missing = ops_.missing_bytes(plan), free = device_->free_bytes();
   if (missing <= free) return;
-  const std::vector<std::string> remedies = what_would_fit(job, batch, plan.bytes() - missing + free);
+  const std::vector<std::string> remedies = what_would_fit(job, pass, batch, plan.bytes() - missing + free);
   throw fail(Code::out_of_memory, "the job needs {} MiB of {} beside the weights, and {} MiB are free; {}", mebibytes(missing),
              device_->info().kind, free >> 20,
              remedies.empty() ? "nothing near it would fit: use another device"
@@ -147,11 +147,11 @@ void Engine::require_room(const Ops::Plan& plan, const Job& job, int batch) {
 }
 
 // Options with which the job fits into `room` bytes beside the weights.
-std::vector<std::string> Engine::what_would_fit(const Job& job, int batch, int64_t room) {
+std::vector<std::string> Engine::what_would_fit(const Job& job, const Pass& pass, int batch, int64_t room) {
   std::vector<std::string> remedies;
-  const auto fits = [&](const Job& j, int b, int64_t bytes) { return plan(j, b).bytes() <= bytes; };
+  const auto fits = [&](const Job& j, const Pass& p, int b, int64_t bytes) { return plan(j, p, b).bytes() <= bytes; };
   for (int b = batch / 2; b >= 1; b /= 2)
-    if (fits(job, b, room)) {
+    if (fits(job, pass, b, room)) {
       remedies.push_back(fmt::format("--batch {}", b));
       break;
     }
@@ -159,31 +159,31 @@ std::vector<std::string> Engine::what_would_fit(const Job& job, int batch, int64
     Job smaller = job;
     smaller.width = job.width * eighths / 8 / 64 * 64;
     smaller.height = job.height * eighths / 8 / 64 * 64;
-    if (smaller.width == 0 || smaller.height == 0 || !fits(smaller, batch, room)) continue;
+    if (smaller.width == 0 || smaller.height == 0 || !fits(smaller, {}, batch, room)) continue;
     remedies.push_back(fmt::format("--width {} --height {}", smaller.width, smaller.height));
     break;
   }
   WeightLayout in_turn = layout_;
   in_turn.in_turn = true;
-  if (fits(job, batch, room + layout_.device_bytes() - in_turn.device_bytes())) remedies.emplace_back("--offload");
-  if (device_->info().compute == DType::f32 && plan(job, batch).bytes() / 2 <= room + layout_.device_bytes() / 2)
+  if (fits(job, pass, batch, room + layout_.device_bytes() - in_turn.device_bytes())) remedies.emplace_back("--offload");
+  if (device_->info().compute == DType::f32 && plan(job, pass, batch).bytes() / 2 <= room + layout_.device_bytes() / 2)
     remedies.emplace_back("--precision bf16");
   return remedies;
 }
 
-std::vector<Image> Engine::run(const Job& job, int batch, const RunHooks& hooks, const RunChecks& checks) {
+Engine::Made Engine::run(const Job& job, const Pass& pass, int batch, const RunHooks& hooks, const RunChecks& checks) {
   const Networks nets{spec_, text_encoders_, *unet_, *autoencoder_, *store_};
-  Painting painting(ops_, nets, tokenizer_, job, batch, hooks, checks);
+  Painting painting(ops_, nets, tokenizer_, job, pass, batch, hooks, checks);
   const Ops::Plan plan = ops_.rehearse([&] { painting.run(); });
-  require_room(plan, job, batch);
+  require_room(plan, job, pass, batch);
   ops_.run(plan, [&] { painting.run(); });
 
-  std::vector<Image> images;
+  Made made{.images = {}, .latents = painting.latents()};
   const size_t size = painting.pixels().size() / static_cast<size_t>(batch);
-  for (size_t i = 0; i < static_cast<size_t>(batch); i++)
-    images.push_back(
-        to_image(std::span(painting.pixels()).subspan(i * size, size), job.width, job.height, Layout::hwc, Range::minus_one_one));
-  return images;
+  for (size_t from = 0; from < painting.pixels().size(); from += size)
+    made.images.push_back(
+        to_image(std::span(painting.pixels()).subspan(from, size), job.width, job.height, Layout::hwc, Range::minus_one_one));
+  return made;
 }
 
 }  // namespace cudream

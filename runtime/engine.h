@@ -43,12 +43,18 @@ class Engine {
   // The networks of `spec` with random weights, each scaled by its fan-in: for measuring, no file needed.
   void load_random(const ModelSpec& spec);
 
-  // Makes `batch` pictures of one completed job; picture i has seed + i. Throws Error; Error(out_of_memory) before it starts,
-  // with what would fit, if the job does not.
-  std::vector<Image> run(const Job& job, int batch, const RunHooks& hooks = {}, const RunChecks& checks = {});
+  // Makes `batch` pictures in one pass of a completed job; picture i is that of nth_picture. Throws Error; Error(out_of_memory)
+  // before it starts, with what would fit, if the job does not.
+  struct Made {
+    std::vector<Image> images;   // empty when the pass does not decode
+    std::vector<float> latents;  // [batch,h,w,C], scaled
+  };
+  Made run(const Job& job, const Pass& pass, int batch, const RunHooks& hooks = {}, const RunChecks& checks = {});
   // What run() would need and do, without doing it.
-  Ops::Plan plan(const Job& job, int batch);
-  MemoryPlan memory(const Job& job, int batch) { return {layout_, device_->packing_bytes(), plan(job, batch)}; }
+  Ops::Plan plan(const Job& job, const Pass& pass, int batch);
+  MemoryPlan memory(const Job& job, const Pass& pass, int batch) {
+    return {layout_, device_->packing_bytes(), plan(job, pass, batch)};
+  }
 
   // The parts, for benchmarks and tests.
   Ops& ops() { return ops_; }
@@ -60,8 +66,8 @@ class Engine {
  private:
   void build(const ModelSpec& spec);
   void settle_prediction();
-  void require_room(const Ops::Plan& plan, const Job& job, int batch);
-  std::vector<std::string> what_would_fit(const Job& job, int batch, int64_t room);
+  void require_room(const Ops::Plan& plan, const Job& job, const Pass& pass, int batch);
+  std::vector<std::string> what_would_fit(const Job& job, const Pass& pass, int batch, int64_t room);
 
   std::unique_ptr<Device> device_;
   Ops ops_;

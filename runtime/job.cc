@@ -1,7 +1,6 @@
-// Job to and from JSON, its checks, and golden runs.
+// Job to and from JSON, and golden runs.
 #include "runtime/job.h"
 
-#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
@@ -14,8 +13,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int kMaxSteps = 1000, kMaxSide = 16384;
-constexpr size_t kMaxPrompt = size_t{1} << 20, kMaxConfig = size_t{1} << 20;
+constexpr size_t kMaxConfig = size_t{1} << 20;
 
 // Calls visit(key, field) for every field that JSON holds: the one list that writing and reading share.
 template <typename AnyJob, typename Visit>
@@ -46,36 +44,75 @@ void each_field(AnyJob& job, Visit visit) {
   visit("aesthetic", job.aesthetic);
   visit("negative_aesthetic", job.negative_aesthetic);
   visit("prediction", job.prediction);
+  visit("edit", job.edit);
+  visit("image_guidance", job.image_guidance);
+  visit("invert_mask", job.invert_mask);
+  visit("mask_blur", job.mask_blur);
+  visit("mask_fill", job.mask_fill);
+  visit("only_masked", job.only_masked);
+  visit("mask_padding", job.mask_padding);
+  visit("grow", job.grow);
+  visit("hires", job.hires);
+  visit("hires_upscaler", job.hires_upscaler);
+  visit("hires_strength", job.hires_strength);
+  visit("hires_steps", job.hires_steps);
+  visit("variation_seed", job.variation_seed);
+  visit("variation_strength", job.variation_strength);
+  visit("tile", job.tile);
 }
 
-int nearest_multiple(int value, int factor) {
-  return std::max(factor, (value + factor / 2) / factor * factor);
+template <typename T>
+struct Plain {
+  using type = T;
+};
+template <typename T>
+struct Plain<std::optional<T>> {
+  using type = T;
+};
+
+// Whether a value of JSON can be a field of type T.
+template <typename T>
+bool fits(const json& value) {
+  if constexpr (std::is_same_v<T, std::string>) return value.is_string();
+  if constexpr (std::is_same_v<T, bool>) return value.is_boolean();
+  if constexpr (std::is_floating_point_v<T>) return value.is_number();
+  if constexpr (std::is_same_v<T, uint64_t>) return value.is_number_unsigned();
+  return value.is_number_integer() && value.get<int64_t>() == value.get<int>();
 }
 
-void check_size(const char* option, int value, int factor) {
-  if (value < factor || value > kMaxSide)
-    throw fail(Code::usage, "{} {}: sizes go from {} to {} pixels", option, value, factor, kMaxSide);
-  if (value % factor != 0)
-    throw fail(Code::usage, "{} {}: this model makes multiples of {} pixels; the nearest is {}", option, value, factor,
-               nearest_multiple(value, factor));
+template <typename T>
+bool is_set(const T&) {
+  return true;
+}
+template <typename T>
+bool is_set(const std::optional<T>& field) {
+  return field.has_value();
+}
+template <typename T>
+const T& value_of(const T& field) {
+  return field;
+}
+template <typename T>
+const T& value_of(const std::optional<T>& field) {
+  return *field;
 }
 
 Prediction prediction_of(const std::string& name) {
   if (name == "epsilon") return Prediction::epsilon;
   if (name == "v") return Prediction::v;
-  if (name == "sample") return Prediction::sample;
-  throw fail(Code::usage, "--prediction {}: must be epsilon, v or sample", name);
-}
-
-void check_range(const char* option, double value, double low, double high) {
-  if (!(value >= low && value <= high)) throw fail(Code::usage, "{} {}: must lie between {} and {}", option, value, low, high);
+  invariant(name == "sample", "prediction {}", name);  // complete() has refused others
+  return Prediction::sample;
 }
 
 }  // namespace
 
 json to_json(const Job& job) {
   json j = json::object();
-  each_field(job, [&](const char* key, const auto& field) { j[key] = field; });
+  each_field(job, [&](const char* key, const auto& field) {
+    if (is_set(field)) j[key] = value_of(field);
+  });
+  if (!job.image.empty()) j["image"] = job.image.filename().string();
+  if (!job.mask.empty()) j["mask"] = job.mask.filename().string();
   return j;
 }
 
@@ -85,15 +122,23 @@ Job job_from_json(const json& j) {
   each_field(job, [&](const char* key, auto& field) {
     const auto found = j.find(key);
     if (found == j.end()) return;
-    using Field = std::remove_reference_t<decltype(field)>;
-    const bool fits = std::is_same_v<Field, std::string> ? found->is_string()
-                      : std::is_floating_point_v<Field>  ? found->is_number()
-                      : std::is_same_v<Field, uint64_t>
-                          ? found->is_number_unsigned()
-                          : found->is_number_integer() && found->template get<int64_t>() == found->template get<int>();
-    if (!fits) throw fail(Code::bad_file, "a job's \"{}\" cannot be {}", key, found->dump().substr(0, 80));
+    using Field = typename Plain<std::remove_reference_t<decltype(field)>>::type;
+    if (!fits<Field>(*found)) throw fail(Code::bad_file, "a job's \"{}\" cannot be {}", key, found->dump().substr(0, 80));
     field = found->template get<Field>();
   });
+  return job;
+}
+
+Task task_of(const Job& job) {
+  if (job.edit) return Task::instruct;
+  return job.mask.empty() && job.grow.empty() ? Task::generate : Task::inpaint;
+}
+
+Job nth_picture(Job job, uint64_t i) {
+  if (job.variation_strength > 0)
+    job.variation_seed = job.variation_seed.value_or(job.seed + 1) + i;
+  else
+    job.seed += i;
   return job;
 }
 
@@ -110,7 +155,8 @@ GoldenRun golden_run(const std::filesystem::path& file) {
     job.steps = j.at("steps");
     job.guidance = j.at("guidance");
     job.guidance_rescale = j.value("guidance_rescale", 0.0);
-    job.strength = j.value("strength", job.strength);
+    if (j.contains("strength")) job.strength = j["strength"].get<double>();
+    job.image_guidance = j.value("image_guidance_scale", job.image_guidance);
     job.clip_skip = j.value("clip_skip", 0) + 1;  // the reference counts the layers left out
     run.batch = j.value("num_images_per_prompt", 1);
     job.prompt_2 = j.value("prompt_2", "");
@@ -121,39 +167,16 @@ GoldenRun golden_run(const std::filesystem::path& file) {
     pair("crops_coords_top_left", job.crop_top, job.crop_left);
     pair("target_size", job.target_height, job.target_width);
     const std::string kind = j.at("kind");
-    if (kind == "img2img" || kind == "sdxl-img2img") job.image = file.parent_path() / (file.stem().string() + ".image.png");
+    const auto beside = [&](const char* suffix) { return file.parent_path() / (file.stem().string() + suffix); };
+    if (kind == "img2img" || kind == "sdxl-img2img" || kind == "inpaint" || kind == "instruct") job.image = beside(".image.png");
+    if (kind == "inpaint") job.mask = beside(".mask.png");
+    job.edit = kind == "instruct";
     run.schedule = from_diffusers(j.at("scheduler_class").get<std::string>(), j.at("scheduler_config"), job.steps);
     run.schedule.eta = j.value("eta", run.schedule.eta);
     return run;
   } catch (const json::exception& e) {
     throw fail(Code::bad_file, "{}: {}", file.string(), e.what());
   }
-}
-
-void complete(Job& job, const ModelSpec& spec) {
-  const int factor = spec.vae->factor();
-  if (job.width == 0) job.width = static_cast<int>(spec.native_size);
-  if (job.height == 0) job.height = static_cast<int>(spec.native_size);
-  check_size("--width", job.width, factor);
-  check_size("--height", job.height, factor);
-  if (job.original_width == 0) job.original_width = job.width;
-  if (job.original_height == 0) job.original_height = job.height;
-  if (job.target_width == 0) job.target_width = job.width;
-  if (job.target_height == 0) job.target_height = job.height;
-  if (job.steps < 1 || job.steps > kMaxSteps) throw fail(Code::usage, "--steps {}: from 1 to {}", job.steps, kMaxSteps);
-  check_range("--guidance", job.guidance, 0, 100);
-  check_range("--guidance-rescale", job.guidance_rescale, 0, 1);
-  check_range("--eta", job.eta, 0, 1);
-  if (!(job.strength > 0 && job.strength <= 1)) throw fail(Code::usage, "--strength {}: above 0 and at most 1", job.strength);
-  for (const TextEncoderSpec& encoder : spec.text_encoders)
-    if (const int layers = encoder.layers - encoder.skip; job.clip_skip < 1 || job.clip_skip > layers)
-      throw fail(Code::usage, "--clip-skip {}: this text encoder has layers 1 (the last one used) to {}", job.clip_skip, layers);
-  if (!job.prediction.empty()) prediction_of(job.prediction);
-  for (const std::string* text : {&job.prompt, &job.negative})
-    if (text->size() > kMaxPrompt) throw fail(Code::usage, "a prompt of {} bytes; at most {} are read", text->size(), kMaxPrompt);
-  if (spec.task != Task::generate)
-    throw fail(Code::unsupported, "this model's UNet reads {} channels: it is made for {}, which this version does not do yet",
-               spec.unet->in_channels, spec.task == Task::inpaint ? "inpainting" : "edits by instruction");
 }
 
 std::vector<float> size_numbers(const Job& job, int64_t count, bool negative) {

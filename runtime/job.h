@@ -1,6 +1,7 @@
 // A Job: everything a picture depends on. One object of JSON, stored with the picture and read back from it.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <nlohmann/json_fwd.hpp>
@@ -13,13 +14,13 @@
 namespace cudream {
 
 struct Job {
-  std::string prompt, negative;
+  std::string prompt, negative;               // when editing, the prompt is the instruction
   std::string prompt_2;                       // what SDXL's second text encoder reads; empty: the prompt
   std::string model, vae;                     // names, as the catalog finds them; vae empty: the model's own
   std::string sampler = "dpm++2m", schedule;  // schedule empty: the sampler's usual one
   std::string rng = "torch-cpu";
   uint64_t seed = 0;
-  int width = 0, height = 0;  // pixels; 0: the model's own size, or the input picture's
+  int width = 0, height = 0;  // pixels; 0: the input picture's size, or the model's own
   int steps = 20;
   int clip_skip = 1;                          // which text layer is read: 1 the last, 2 the last but one
   double guidance = 7, guidance_rescale = 0;  // classifier-free guidance (Ho and Salimans 2022); off at 1 and below
@@ -28,14 +29,55 @@ struct Job {
   // (sizes 0: this picture's own), and how beautiful people found it, for the refiner.
   int original_width = 0, original_height = 0, crop_left = 0, crop_top = 0, target_width = 0, target_height = 0;
   double aesthetic = 6, negative_aesthetic = 2.5;
-  std::string prediction;       // what the network's output is taken for: epsilon, v, sample; empty: the model's
-  std::filesystem::path image;  // image to image starts from this
-  double strength = 0.75;       // and redraws this share of it, (0, 1]
+  std::string prediction;  // what the network's output is taken for: epsilon, v, sample; empty: the model's
+
+  // From a picture.
+  std::filesystem::path image;     // what it starts from
+  std::optional<double> strength;  // how much of it is redrawn, (0, 1]; nothing: 1 where a mask says what, else 0.75
+  bool edit = false;               // the prompt is an instruction ("InstructPix2Pix", Brooks et al. 2023)
+  double image_guidance = 1.5;     // of an edit: how much of the picture is kept
+
+  // A part of a picture (runtime/canvas.h).
+  std::filesystem::path mask;          // a picture, white where it is made anew; kAlphaMask: where `image` is transparent
+  bool invert_mask = false;            // black is made anew instead
+  int mask_blur = 4;                   // pixels over which the new part meets the old one
+  std::string mask_fill = "original";  // what the part starts from: original, fill (colors around it), noise
+  bool only_masked = false;            // work on the masked region at full size
+  int mask_padding = 32;               // pixels around it that are seen, then
+  std::string grow;                    // outpainting: what is added on each side (runtime/outpaint.h)
+
+  // A second pass over a picture made from words, at a larger size.
+  std::string hires;                      // "1.5" times the size, or "1024x768"; empty: no second pass
+  std::string hires_upscaler = "latent";  // enlarges the latent, bilinear; or "lanczos": the pixels
+  double hires_strength = 0.7;
+  int hires_steps = 0;  // 0: as many as the first pass
+
+  // A picture near another: the first noise of the seed is turned towards that of another seed.
+  std::optional<uint64_t> variation_seed;  // nothing: seed + 1
+  double variation_strength = 0;           // 0 to 1
+
+  std::string tile;  // x, y or xy: opposite edges meet without a seam
 };
 
-nlohmann::json to_json(const Job&);
-// Unknown keys are ignored, absent ones keep their defaults. Throws Error(bad_file) for a value of the wrong type.
+// The job of picture i of a run: the next seed, or the next variation of the same seed.
+Job nth_picture(Job, uint64_t i);
+
+struct Size {
+  int width = 0, height = 0;
+};
+Size hires_size(const Job&, int factor);  // Throws Error(usage)
+
+constexpr const char* kAlphaMask = "alpha";
+
+nlohmann::json to_json(const Job&);  // of `image` and `mask` the names alone, for people
+// Never sets a path. Unknown keys are ignored, absent ones keep their defaults. Throws Error(bad_file) for a value of the wrong
+// type.
 Job job_from_json(const nlohmann::json&);
+
+// What kind of model the job asks for. A model that makes pictures from words also fills in masks.
+Task task_of(const Job&);
+// Why a model is not for this task, a sentence; empty: it is.
+std::string mismatch(Task, const ModelSpec&);
 
 // A run of the golden set: the Job, and the schedule its scheduler_config means. Throws Error(bad_file | unsupported).
 struct GoldenRun {
@@ -45,7 +87,8 @@ struct GoldenRun {
 };
 GoldenRun golden_run(const std::filesystem::path& json_file);
 
-// Fills what the job leaves open from the model, and refuses what cannot be made. Throws Error(usage) naming the option.
+// Fills what the job leaves open from the model and the input picture, and refuses what cannot be made. Throws Error(usage)
+// naming the option, Error(unsupported) when the model is not made for it, and what reading the picture throws.
 void complete(Job&, const ModelSpec&);
 
 // The numbers that SDXL reads beside the pooled text ("SDXL", Podell et al. 2023, section 2.2): original height and width,

@@ -1,13 +1,10 @@
 // The stages of a run.
 #include "runtime/painting.h"
 
-#include <cmath>
+#include <algorithm>
 #include <set>
 
 #include "core/error.h"
-#include "runtime/picture/convert.h"
-#include "runtime/picture/image.h"
-#include "runtime/samplers.h"
 
 namespace cudream {
 namespace {
@@ -60,38 +57,50 @@ std::vector<uint64_t> dims(const Shape& s) {
 
 }  // namespace
 
-Painting::Painting(Ops& o, const Networks& nets, const Tokenizer& tokenizer, const Job& job, int batch, const RunHooks& hooks,
-                   const RunChecks& checks)
+Painting::Painting(Ops& o, const Networks& nets, const Tokenizer& tokenizer, const Job& job, const Pass& pass, int batch,
+                   const RunHooks& hooks, const RunChecks& checks)
     : ops_(o),
       nets_(nets),
       job_(job),
+      pass_(pass),
       batch_(batch),
       hooks_(hooks),
       checks_(checks),
-      guidance_{.scale = job.guidance, .rescale = job.guidance_rescale, .embedded = nets.spec.unet->guidance_embedding > 0},
+      guidance_(job.edit ? edit_guidance(job.guidance, job.image_guidance)
+                         : text_guidance(job.guidance, job.guidance_rescale, nets.spec.unet->guidance_embedding > 0)),
       config_(checks.schedule ? *checks.schedule : schedule_config(job, nets.spec)),
       schedule_(make_schedule(config_)) {
   std::vector<BranchText> texts{{.prompt = job.prompt, .second = job.prompt_2}};
-  if (guidance_.branches() == 2)
-    texts.insert(texts.begin(), {.prompt = job.negative, .zeros = nets.spec.zeros_for_empty_negative && job.negative.empty()});
+  if (guidance_.branches.size() > 1)
+    texts.insert(job.edit ? texts.end() : texts.begin(),
+                 {.prompt = job.negative, .zeros = nets.spec.zeros_for_empty_negative && job.negative.empty()});
   prompts_ = chunk_prompts(tokenizer, texts, nets.spec.text_encoders);
   const int factor = nets.spec.vae->factor();
   latent_ = {batch, job.height / factor, job.width / factor, nets.spec.vae->latent_channels};
-  if (!job.image.empty()) {
-    Image picture = over_white(read_image(job.image));
-    if (picture.width != job.width || picture.height != job.height) picture = resize(picture, job.width, job.height);
-    image_ = to_floats(picture, Layout::hwc, Range::minus_one_one);
-    schedule_ = tail(std::move(schedule_), job.strength);
-  }
+  if (!pass.mask.empty()) latent_mask_ = shrunk_mask();
+  if (redraws_picture()) schedule_ = tail(std::move(schedule_), *job.strength);
   timesteps_ = asked_timesteps(o.device(), config_, schedule_);
-  if (checks.draws == nullptr) draws_ = std::make_unique<SeededDraws>(job.rng, job.seed, batch);
+  if (checks.draws == nullptr) draws_ = std::make_unique<SeededDraws>(job.rng, seeds(false));
 }
 
 void Painting::run() {
+  ops_.set_wrap({.x = job_.tile.find('x') != std::string::npos, .y = job_.tile.find('y') != std::string::npos});
   const TextStates states = read_prompts();
-  Tensor x = start();
-  x = denoise(states, std::move(x));
-  decode(x);
+  Given given;
+  Tensor x = start(given);
+  x = denoise(states, given, std::move(x));
+  latents_ = ops_.download(x);
+  if (pass_.decode) decode(x);
+}
+
+// Of every picture of the batch.
+std::vector<uint64_t> Painting::seeds(bool of_variation) const {
+  std::vector<uint64_t> all;
+  for (uint64_t i = 0; i < static_cast<uint64_t>(batch_); i++) {
+    const Job mine = nth_picture(job_, i);
+    all.push_back(of_variation ? mine.variation_seed.value_or(0) : mine.seed);
+  }
+  return all;
 }
 
 void Painting::tell(const std::string& stage, int steps) const {
@@ -110,6 +119,14 @@ std::vector<float> Painting::draw() {
   return to_nhwc(draws.draw(nchw(latent_)), latent_);
 }
 
+std::vector<float> Painting::first_noise() {
+  if (job_.variation_strength == 0 || !real()) return draw();
+  Draws& draws = checks_.draws != nullptr ? *checks_.draws : *draws_;
+  SeededDraws others(job_.rng, seeds(true));
+  const std::vector<float> noise = draws.draw(nchw(latent_)), other = others.draw(nchw(latent_));
+  return to_nhwc(varied(noise, other, job_.variation_strength, nchw(latent_)), latent_);
+}
+
 void Painting::trace(const char* name, View x, bool append) {
   if (checks_.trace == nullptr || !real()) return;
   const std::vector<float> values = to_nchw(ops_.download(x), x.shape);
@@ -125,83 +142,60 @@ TextStates Painting::read_prompts() {
   if (real() && hooks_.on_notice)
     for (const std::string& notice : prompts_.notices) hooks_.on_notice(notice);
   std::vector<int> left_out(prompts_.branches.size(), job_.clip_skip - 1);
-  if (checks_.skip_positive_only && left_out.size() == 2) left_out.front() = 0;
+  for (size_t i = 0; checks_.skip_positive_only && i < left_out.size(); i++)
+    if (i != prompt_text()) left_out[i] = 0;
   TextStates states = encode_text(ops_, nets_.text_encoders, prompts_, left_out);
   if (checks_.trace != nullptr && real()) trace_text(states);
   return states;
 }
 
-// Ids once a prompt; states once a picture, as the reference repeats them.
+void Painting::trace_ids(const BranchChunks& text, const char* name) const {
+  for (size_t e = 0; e < text.encoders.size(); e++) {
+    std::vector<int32_t> ids;
+    for (const Chunk& c : text.encoders[e]) ids.insert(ids.end(), c.ids.begin(), c.ids.end());
+    const bool second = nets_.spec.text_encoders[e].projection > 0;
+    checks_.trace->add(fmt::format("ids.tokenizer{}.{}", second ? "_2" : "", name), {text.count(), Tokenizer::kPositions},
+                       std::span<const int32_t>(ids));
+  }
+}
+
+// Ids once a prompt; states once a picture, as the reference repeats them: each prompt by itself, or, when editing, the rows of
+// all branches in one.
 void Painting::trace_text(const TextStates& states) const {
-  for (size_t b = 0; b < prompts_.branches.size(); b++) {
-    const bool negative = b + 1 < prompts_.branches.size();
-    const BranchChunks& branch = prompts_.branches[b];
-    const uint64_t count = branch.count(), positions = Tokenizer::kPositions, pictures = static_cast<uint64_t>(batch_);
-    for (size_t e = 0; e < branch.encoders.size(); e++) {
-      std::vector<int32_t> ids;
-      for (const Chunk& c : branch.encoders[e]) ids.insert(ids.end(), c.ids.begin(), c.ids.end());
-      const bool second = nets_.spec.text_encoders[e].projection > 0;
-      checks_.trace->add(fmt::format("ids.tokenizer{}.{}", second ? "_2" : "", negative ? "negative" : "prompt"),
-                         {count, positions}, std::span<const int32_t>(ids));
-    }
-    std::vector<float> repeated;
-    for (int i = 0; i < batch_; i++) repeated.insert(repeated.end(), states.branch(b).begin(), states.branch(b).end());
-    checks_.trace->add(negative ? "negative_prompt_embeds" : "prompt_embeds",
-                       {pictures, count * positions, static_cast<uint64_t>(states.width)}, std::span<const float>(repeated));
+  const auto add_states = [&](const char* name, std::span<const size_t> texts) {
+    std::vector<float> rows;
+    for (const size_t text : texts)
+      for (int i = 0; i < batch_; i++) rows.insert(rows.end(), states.branch(text).begin(), states.branch(text).end());
+    const uint64_t count = texts.size() * static_cast<size_t>(batch_), width = static_cast<uint64_t>(states.width);
+    checks_.trace->add(name, {count, rows.size() / count / width, width}, std::span<const float>(rows));
+  };
+  for (size_t text = 0; text < prompts_.branches.size(); text++) {
+    const bool positive = text == prompt_text();
+    trace_ids(prompts_.branches[text], positive ? "prompt" : "negative");
+    if (!job_.edit) add_states(positive ? "prompt_embeds" : "negative_prompt_embeds", std::span(&text, 1));
     if (states.pooled_width == 0) continue;
     const auto width = static_cast<size_t>(states.pooled_width);
     std::vector<float> pooled;
-    for (int i = 0; i < batch_; i++) pooled.insert(pooled.end(), &states.pooled[b * width], &states.pooled[b * width] + width);
-    checks_.trace->add(negative ? "negative_pooled_prompt_embeds" : "pooled_prompt_embeds", {pictures, width},
-                       std::span<const float>(pooled));
+    for (int i = 0; i < batch_; i++)
+      pooled.insert(pooled.end(), &states.pooled[text * width], &states.pooled[text * width] + width);
+    checks_.trace->add(positive ? "pooled_prompt_embeds" : "negative_pooled_prompt_embeds",
+                       {static_cast<uint64_t>(batch_), width}, std::span<const float>(pooled));
   }
+  if (!job_.edit) return;
+  std::vector<size_t> texts;
+  for (const Branch& branch : guidance_.branches) texts.push_back(branch.text);
+  add_states("prompt_embeds", texts);
 }
 
-Tensor Painting::encode_image() {
-  tell("encode");
-  if (real()) nets_.weights.bring("vae");
-  const Shape picture{1, job_.height, job_.width, 3};
-  const Tensor image = ops_.upload(DType::f32, picture, std::span<const float>(image_));
-  const int64_t channels = latent_[3];
-  const Tensor moments = ops_.make(DType::f32, {1, latent_[1], latent_[2], 2 * channels});
-  const View input = image;
-  ops_.stage(fmt::format("encode {}", picture.str()), {&input, 1}, moments,
-             [&] { return nets_.autoencoder.encode(ops_, image); });
-
-  // A sample of the posterior for each picture of the batch: mean + deviation * noise, then the latents' own scale.
-  const std::vector<float> m = ops_.download(moments), noise = draw();
-  std::vector<float> latent(noise.size());
-  const size_t c = static_cast<size_t>(channels), pixels = m.size() / (2 * c);
-  for (size_t i = 0; i < latent.size(); i++) {
-    const size_t pixel = i / c % pixels, channel = i % c;
-    const float mean = m[pixel * 2 * c + channel], log_variance = std::clamp(m[pixel * 2 * c + c + channel], -30.f, 20.f);
-    latent[i] = (mean + std::exp(0.5f * log_variance) * noise[i]) * nets_.spec.vae->scaling_factor;
-  }
-  return ops_.upload(DType::f32, latent_, std::span<const float>(latent));
-}
-
-Tensor Painting::start() {
-  if (image_.empty()) {
-    const std::vector<float> noise = draw();
-    const Tensor n = ops_.upload(DType::f32, latent_, std::span<const float>(noise));
-    return ops_.combine({{static_cast<float>(schedule_.initial_scale), n}});
-  }
-  const Tensor latent = encode_image();
-  const std::vector<float> noise = draw();
-  const Tensor n = ops_.upload(DType::f32, latent_, std::span<const float>(noise));
-  const Level& level = schedule_.first();
-  return ops_.combine({{static_cast<float>(level.alpha), latent}, {static_cast<float>(level.sigma), n}});
-}
-
-Tensor Painting::denoise(const TextStates& states, Tensor x) {
+Tensor Painting::denoise(const TextStates& states, const Given& given, Tensor x) {
   if (real()) nets_.weights.bring("unet");
   const int64_t size_count = nets_.spec.unet->size_count(states.pooled_width);
   std::vector<float> sizes;
-  for (size_t b = 0; b < guidance_.branches(); b++) {
-    const std::vector<float> mine = size_numbers(job_, size_count, b + 1 < guidance_.branches());
+  for (size_t text = 0; text < prompts_.branches.size(); text++) {
+    const std::vector<float> mine = size_numbers(job_, size_count, text != prompt_text());
     sizes.insert(sizes.end(), mine.begin(), mine.end());
   }
-  Predictor predictor(ops_, nets_.unet, states, sizes, latent_, guidance_, config_.noise.prediction, timesteps_);
+  Predictor predictor(ops_, nets_.unet, states, sizes, latent_, given.extra, guidance_, config_.noise.prediction, timesteps_);
   bool first = true;
   predictor.set_observer([&](View outputs) {
     if (std::exchange(first, false)) trace("unet_out.first", outputs);
@@ -228,6 +222,7 @@ Tensor Painting::denoise(const TextStates& states, Tensor x) {
       .on_step =
           [&](const StepInfo& step) {
             calls_ = static_cast<int>(step.count);  // known from the rehearsal on
+            if (given.known) keep_known(given, step);
             if (!real()) return;
             trace("latents", step.x, true);
             if (hooks_.on_step) hooks_.on_step(static_cast<int>(step.index) + 1);

@@ -1,4 +1,5 @@
-// One run of a job, from words to pixels: the straight line that the engine first rehearses and then runs.
+// One pass of a job, from words (and a picture) to pixels: the straight line that the engine first rehearses and then runs.
+// A job is one pass or several: see tasks.h.
 #pragma once
 
 #include <atomic>
@@ -18,6 +19,7 @@
 #include "runtime/draws.h"
 #include "runtime/job.h"
 #include "runtime/predictor.h"
+#include "runtime/samplers.h"
 #include "runtime/tokenizer.h"
 #include "runtime/trace.h"
 
@@ -36,6 +38,7 @@ struct RunChecks {
   Draws* draws = nullptr;
   std::optional<ScheduleConfig> schedule;
   bool skip_positive_only = false;  // the reference leaves text layers out for the prompt, not for the negative one
+  bool sparse_mask = false;         // the reference looks at one pixel of the mask for each latent one; we look at all
   Trace* trace = nullptr;
 };
 
@@ -48,31 +51,63 @@ struct Networks {
   WeightStore& weights;
 };
 
+// What a pass starts from, on the host. Its pictures have the size that the job has.
+struct Pass {
+  std::vector<float> latents;   // [batch,h,w,C], scaled, in place of pictures
+  std::vector<float> pictures;  // [1 or batch,H,W,3] in [-1,1]; empty: it starts from words alone
+  std::vector<float> mask;      // [H,W] from 0, kept, to 1, made anew; empty: all of it is
+  bool decode = true;           // or only the latents are wanted
+};
+
 class Painting {
  public:
-  // `job` is complete. Everything that can be refused is refused here: prompts are cut, the input picture is read.
-  Painting(Ops&, const Networks&, const Tokenizer&, const Job& job, int batch, const RunHooks&, const RunChecks&);
+  // `job` is complete, its sizes are multiples of the autoencoder's factor. Everything that can be refused is refused here.
+  Painting(Ops&, const Networks&, const Tokenizer&, const Job& job, const Pass& pass, int batch, const RunHooks&,
+           const RunChecks&);
 
   void run();  // all stages; in a rehearsal no value is real and nobody is told
-  // After a real run: [batch,H,W,3] in about [-1,1]
+  // After a real run: [batch,H,W,3] in about [-1,1], empty without decoding; and [batch,h,w,C], scaled
   const std::vector<float>& pixels() const { return pixels_; }
+  const std::vector<float>& latents() const { return latents_; }
 
  private:
+  // What the steps need beside the latent, each [batch,h,w,...] or empty.
+  struct Given {
+    Tensor noise;        // that the latent started with
+    Tensor known, mask;  // the kept picture, and how much of each value is made anew
+    Tensor extra;        // channels that follow the latent's
+  };
   bool real() const { return !ops_.rehearsing(); }
   void tell(const std::string& stage, int steps = 0) const;
   void stop_if_cancelled() const;
+  // Not from pure noise. A masked part that is made anew altogether starts from noise, as the reference has it.
+  bool redraws_picture() const {
+    return !(pass_.pictures.empty() && pass_.latents.empty()) && !job_.edit && (pass_.mask.empty() || *job_.strength < 1);
+  }
+  size_t prompt_text() const { return guidance_.branches[guidance_.prompt].text; }
+  std::vector<float> shrunk_mask() const;  // [h,w]
+  std::vector<float> first_noise();        // a draw, varied where the job says so
+  std::vector<uint64_t> seeds(bool of_variation) const;
   std::vector<float> draw();  // one draw of latents, as [batch,h,w,C]
   TextStates read_prompts();
+  void trace_ids(const BranchChunks& text, const char* name) const;
   void trace_text(const TextStates& states) const;
-  Tensor encode_image();  // the input picture as a latent, scaled; [batch,h,w,C]
-  Tensor start();
-  Tensor denoise(const TextStates& states, Tensor x);
+  // What the encoder says of each of `pictures` [n,H,W,3]: [n,h,w,2C], mean and log variance
+  std::vector<float> moments(std::span<const float> pictures);
+  // The latents of all pictures of the batch, scaled: a sample of what the encoder says. [batch,h,w,C]
+  Tensor sampled_latent(std::span<const float> pictures);
+  Tensor mean_latent();        // the same, unscaled, without sampling: what an edit is shown
+  Tensor masked_extra();       // what a network made for inpainting is shown: mask and masked picture, [batch,h,w,1+C]
+  Tensor start(Given& given);  // the first latent
+  Tensor denoise(const TextStates& states, const Given& given, Tensor x);
+  void keep_known(const Given& given, const StepInfo& step);
   void decode(View latent);
   void trace(const char* name, View x, bool append = false);
 
   Ops& ops_;
   const Networks& nets_;
   const Job& job_;
+  const Pass& pass_;
   int batch_;
   const RunHooks& hooks_;
   const RunChecks& checks_;
@@ -80,12 +115,12 @@ class Painting {
   ScheduleConfig config_;
   Schedule schedule_;
   PromptChunks prompts_;
-  Shape latent_;                  // [batch,h,w,C]
-  std::vector<float> image_;      // [H,W,3] in [-1,1]; empty: text to image
-  std::unique_ptr<Draws> draws_;  // of the real run, unless the checks bring their own
-  std::vector<float> timesteps_;  // at which the network is called
-  int calls_ = 0;                 // of the network
-  std::vector<float> pixels_;
+  Shape latent_;                    // [batch,h,w,C]
+  std::vector<float> latent_mask_;  // [h,w]; empty: no mask
+  std::unique_ptr<Draws> draws_;    // of the real run, unless the checks bring their own
+  std::vector<float> timesteps_;    // at which the network is called
+  int calls_ = 0;                   // of the network
+  std::vector<float> pixels_, latents_;
 };
 
 }  // namespace cudream

@@ -18,51 +18,60 @@ double deviation(std::span<const float> values) {
   return std::sqrt(sum / static_cast<double>(values.size() - 1));
 }
 
-// Every picture of the batch reads the same prompts: rows are negative for all, then positive for all.
+}  // namespace
+
+Guidance text_guidance(double scale, double rescale, bool embedded) {
+  if (scale <= 1 || embedded) return {.branches = {{}}, .told = scale};
+  return {.branches = {{1 - scale, 0}, {scale, 1}}, .prompt = 1, .rescale = rescale};
+}
+
+Guidance edit_guidance(double scale, double image_scale) {
+  if (scale <= 1) return {.branches = {{}}};
+  return {.branches = {{scale, 0}, {image_scale - scale, 1}, {1 - image_scale, 1, false}}};
+}
+
+// Every picture of the batch reads the same texts: the rows of the first branch for all, then those of the second.
 template <typename T>
-std::vector<T> repeat_rows(std::span<const T> rows, size_t branches, int64_t batch) {
-  const size_t width = rows.size() / branches;
+std::vector<T> Predictor::branch_rows(std::span<const T> of_texts, size_t texts) const {
+  const size_t width = of_texts.size() / texts;
   std::vector<T> values;
-  for (size_t b = 0; b < branches; b++)
-    for (int64_t i = 0; i < batch; i++) {
-      const std::span<const T> row = rows.subspan(b * width, width);
+  for (const Branch& branch : guidance_.branches)
+    for (int64_t i = 0; i < batch_; i++) {
+      const std::span<const T> row = of_texts.subspan(branch.text * width, width);
       values.insert(values.end(), row.begin(), row.end());
     }
   return values;
 }
 
-}  // namespace
-
 Predictor::Predictor(Ops& o, const UNet& unet, const TextStates& states, std::span<const float> sizes, const Shape& latent,
-                     Guidance guidance, Prediction prediction, std::span<const float> timesteps)
+                     View extra, Guidance guidance, Prediction prediction, std::span<const float> timesteps)
     : ops_(o),
       unet_(unet),
       batch_(latent[0]),
       tokens_(states.tokens),
       timesteps_(timesteps),
-      guidance_(guidance),
+      guidance_(std::move(guidance)),
       prediction_(prediction) {
-  const size_t branches = guidance.branches();
-  const int64_t rows = static_cast<int64_t>(branches) * batch_;
+  const int64_t rows = static_cast<int64_t>(guidance_.branches.size()) * batch_;
   const auto upload = [&](const Shape& shape, std::span<const float> values) {
-    const std::vector<float> repeated = repeat_rows(values, branches, batch_);
+    const std::vector<float> repeated = branch_rows(values, states.key_lengths.size());
     return o.upload(DType::f32, shape, std::span<const float>(repeated));
   };
-  inputs_ = o.make(o.compute(), latent.with(0, rows));
+  inputs_ = o.make(o.compute(), latent.with(0, rows).with(3, unet.spec().in_channels));
   outputs_ = o.make(DType::f32, inputs_.shape().with(3, unet.spec().out_channels));
   const Tensor exact = upload({rows, states.tokens, states.width}, states.values);
   const Tensor context = o.cast(exact, o.compute());
-  const std::vector<int32_t> lengths = repeat_rows(std::span(states.key_lengths), branches, batch_);
+  const std::vector<int32_t> lengths = branch_rows(std::span(states.key_lengths), states.key_lengths.size());
   Conditions conditions{.context = context, .key_lengths = lengths};
   Tensor pooled, numbers, scale;
   if (const int64_t width = unet.spec().guidance_embedding; width > 0) {
-    const std::vector<float> wave = guidance_wave(static_cast<float>(guidance.scale), width);
+    const std::vector<float> wave = guidance_wave(static_cast<float>(guidance_.told), width);
     scale = o.upload(DType::f32, {1, width}, std::span<const float>(wave));
     conditions.guidance = scale;
   }
   if (unet.spec().pooled_embedding > 0) {
     pooled = upload({rows, states.pooled_width}, states.pooled);
-    numbers = upload({static_cast<int64_t>(sizes.size()) * batch_}, sizes);
+    numbers = upload({static_cast<int64_t>(sizes.size() / states.key_lengths.size()) * rows}, sizes);
     conditions.pooled = pooled;
     conditions.sizes = numbers;
   }
@@ -75,6 +84,17 @@ Predictor::Predictor(Ops& o, const UNet& unet, const TextStates& states, std::sp
   const Tensor t = o.upload(DType::f32, {static_cast<int64_t>(repeated.size())}, std::span<const float>(repeated));
   all_times_ = unet.embed(o, t, prompt_);
   times_ = o.make(o.compute(), all_times_.shape().with(0, each));
+  if (extra) show_extra(extra);
+}
+
+// The same at every step, so it is written once: zeros for a branch that does not see it.
+void Predictor::show_extra(View extra) {
+  const Tensor nothing = ops_.combine({{0.f, extra}});
+  const View places = inputs_.slice(3, inputs_.shape()[3] - extra.shape[3], inputs_.shape()[3]);
+  for (size_t b = 0; b < guidance_.branches.size(); b++) {
+    const auto row = static_cast<int64_t>(b) * batch_;
+    ops_.copy(places.slice(0, row, row + batch_), guidance_.branches[b].sees_extra ? extra : nothing.view());
+  }
 }
 
 Tensor Predictor::operator()(View x, const Level& level) const {
@@ -83,10 +103,10 @@ Tensor Predictor::operator()(View x, const Level& level) const {
   const auto which = at - timesteps_.begin();
   const int64_t each = times_.shape()[0];
   ops_.copy(times_, all_times_.slice(0, which * each, (which + 1) * each));
-  const auto branches = static_cast<int64_t>(guidance_.branches());
   {
     const Tensor scaled = ops_.combine({{static_cast<float>(level.input_scale()), x}});
-    for (int64_t b = 0; b < branches; b++) ops_.copy(inputs_.slice(0, b * batch_, (b + 1) * batch_), scaled);
+    const View latents = inputs_.slice(3, 0, x.shape[3]);
+    for (int64_t row = 0; row < inputs_.shape()[0]; row += batch_) ops_.copy(latents.slice(0, row, row + batch_), scaled);
   }
   std::vector<View> reads = prompt_.views();
   reads.insert(reads.end(), {inputs_, times_});
@@ -97,27 +117,33 @@ Tensor Predictor::operator()(View x, const Level& level) const {
 
   const auto [cx, co] = predicted_clean(level, prediction_);
   const auto f = [](double v) { return static_cast<float>(v); };
-  if (branches == 1) return ops_.combine({{f(cx), x}, {f(co), outputs}});
   if (guidance_.rescale > 0) {
     const Tensor guided = rescaled(outputs);
     return ops_.combine({{f(cx), x}, {f(co), guided}});
   }
-  const View negative = outputs.slice(0, 0, batch_), positive = outputs.slice(0, batch_, 2 * batch_);
-  return ops_.combine({{f(cx), x}, {f(co * (1 - guidance_.scale)), negative}, {f(co * guidance_.scale), positive}});
+  std::vector<Term> terms{{f(cx), x}};
+  for (size_t b = 0; b < guidance_.branches.size(); b++) {
+    const auto row = static_cast<int64_t>(b) * batch_;
+    terms.push_back({f(co * guidance_.branches[b].weight), outputs.slice(0, row, row + batch_)});
+  }
+  return ops_.combine(terms);
 }
 
-// The guided output, brought near the deviation of the positive branch. Its factor depends on the values of each picture,
+// The guided output, brought near the deviation of the prompt's branch. Its factor depends on the values of each picture,
 // so it is found on the host.
 Tensor Predictor::rescaled(View outputs) const {
   const std::vector<float> values = ops_.download(outputs);
-  const size_t size = values.size() / 2, one = size / static_cast<size_t>(batch_);
+  const size_t size = values.size() / guidance_.branches.size(), one = size / static_cast<size_t>(batch_);
   std::vector<float> guided(size);
-  for (size_t i = 0; i < size; i++)
-    guided[i] = static_cast<float>(values[i] + guidance_.scale * (static_cast<double>(values[size + i]) - values[i]));
+  for (size_t i = 0; i < size; i++) {
+    double sum = 0;
+    for (size_t b = 0; b < guidance_.branches.size(); b++) sum += guidance_.branches[b].weight * values[b * size + i];
+    guided[i] = static_cast<float>(sum);
+  }
   for (size_t picture = 0; picture < size; picture += one) {
     const std::span mine = std::span(guided).subspan(picture, one);
     const double spread = deviation(mine);
-    const double target = deviation(std::span(values).subspan(size + picture, one));
+    const double target = deviation(std::span(values).subspan(guidance_.prompt * size + picture, one));
     if (spread == 0) continue;
     const double factor = guidance_.rescale * target / spread + (1 - guidance_.rescale);
     for (float& v : mine) v = static_cast<float>(v * factor);

@@ -10,22 +10,36 @@
 
 namespace cudream {
 
-// Guidance over the two branches of a batch: negative + scale * (positive - negative) ("Classifier-Free Diffusion
-// Guidance", Ho and Salimans 2022, equation 6, with w = scale - 1). With one branch the positive alone.
-struct Guidance {
-  double scale = 1;
-  double rescale = 0;     // "Common Diffusion Noise Schedules and Sample Steps Are Flawed", Lin et al. 2023, section 3.4
-  bool embedded = false;  // the network is told the scale and does all by itself (LCM)
-  size_t branches() const { return scale > 1 && !embedded ? 2 : 1; }
+// One branch of guidance: a row of the network's batch, and its weight in the guided sum.
+struct Branch {
+  double weight = 1;
+  size_t text = 0;         // which of the prompts it reads
+  bool sees_extra = true;  // or zeros in place of the extra channels
 };
+
+struct Guidance {
+  std::vector<Branch> branches;  // in the order the reference gives them to the network
+  size_t prompt = 0;             // the branch that the positive prompt has: what rescaling aims at
+  double rescale = 0;            // "Common Diffusion Noise Schedules and Sample Steps Are Flawed", Lin et al. 2023, section 3.4
+  double told = 0;               // the scale that a network with a guidance embedding reads, and then does all by itself (LCM)
+};
+
+// negative + scale * (positive - negative) ("Classifier-Free Diffusion Guidance", Ho and Salimans 2022, equation 6, with
+// w = scale - 1): texts are the negative prompt, then the positive one. At 1 and below the positive prompt alone, as text 0.
+// `embedded`: one branch that is told the scale.
+Guidance text_guidance(double scale, double rescale, bool embedded);
+// none + image_scale * (image - none) + scale * (prompt and image - image) ("InstructPix2Pix", Brooks et al. 2023, equation 3):
+// texts are the prompt, then the negative one; the picture is in the extra channels. At 1 and below one branch that sees both.
+Guidance edit_guidance(double scale, double image_scale);
 
 class Predictor {
  public:
-  // Reads the prompt and embeds the timesteps, once. `states` has one row a branch, negative first; the pictures of `latent`
-  // [batch,h,w,C] share them. `sizes`: the numbers that SDXL reads beside the pooled text, [branches, count]. `timesteps`, in
-  // rising order, are those of all levels to come.
-  Predictor(Ops&, const UNet&, const TextStates& states, std::span<const float> sizes, const Shape& latent, Guidance, Prediction,
-            std::span<const float> timesteps);
+  // Reads the prompts and embeds the timesteps, once. `states` has one row a text; the pictures of `latent` [batch,h,w,C] share
+  // them. `sizes`: the numbers that SDXL reads beside the pooled text, [texts, count]. `extra` f32 [batch,h,w,E] are channels
+  // that follow the latent's, unscaled, at every step; it may be empty. `timesteps`, in rising order, are those of all levels to
+  // come.
+  Predictor(Ops&, const UNet&, const TextStates& states, std::span<const float> sizes, const Shape& latent, View extra, Guidance,
+            Prediction, std::span<const float> timesteps);
 
   // x f32 [batch,h,w,C] at `level` -> the clean estimate, f32, of the same shape.
   Tensor operator()(View x, const Level& level) const;
@@ -33,6 +47,9 @@ class Predictor {
   void set_observer(std::function<void(View outputs)> observer) { observer_ = std::move(observer); }
 
  private:
+  template <typename T>
+  std::vector<T> branch_rows(std::span<const T> of_texts, size_t texts) const;
+  void show_extra(View extra);
   Tensor rescaled(View outputs) const;
 
   Ops& ops_;

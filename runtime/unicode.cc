@@ -45,6 +45,15 @@ CodePoint code_point_before(std::string_view text, size_t at) {
   return {kReplacement, 1};
 }
 
+bool is_utf8(std::string_view text) {
+  for (size_t at = 0; at < text.size();) {
+    const CodePoint c = code_point_at(text, at);
+    if (c.value == kReplacement && c.bytes == 1) return false;
+    at += c.bytes;
+  }
+  return true;
+}
+
 void append_utf8(std::string& text, int32_t code_point) {
   std::array<uint8_t, 4> buffer{};
   const auto count = utf8proc_encode_char(code_point, buffer.data());

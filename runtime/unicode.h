@@ -1,4 +1,5 @@
-// The few facts about Unicode that prompts and texts of pictures need. Any bytes are accepted: what is not UTF-8 reads as U+FFFD, byte by byte.
+// The few facts about Unicode that prompts and texts of pictures need. Any bytes are accepted: what is not UTF-8 reads as U+FFFD,
+// byte by byte.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +15,7 @@ struct CodePoint {
 
 CodePoint code_point_at(std::string_view text, size_t at);      // `at` is inside the text
 CodePoint code_point_before(std::string_view text, size_t at);  // `at` is not 0
+bool is_utf8(std::string_view text);
 void append_utf8(std::string& text, int32_t code_point);
 
 // The text as it is when it is UTF-8, else taken for Latin-1. PNG's tEXt is Latin-1 by the specification and EXIF has an ASCII

@@ -74,9 +74,10 @@ std::vector<Field> options(std::string_view text) {
   return fields;
 }
 
+// An instruction is the prompt of an edit.
 bool has_prompt(const std::vector<Field>& fields) {
   for (const Field& field : fields)
-    if (field.name == "prompt") return true;
+    if (field.name == "prompt" || field.name == "edit") return true;
   return false;
 }
 
@@ -100,7 +101,8 @@ std::vector<Record> text_records(const std::string& text) {
       std::string prompt = line.substr(0, at);
       prompt.erase(prompt.find_last_not_of(" \t") + 1);
       if (!prompt.empty()) {
-        if (has_prompt(given)) throw fail(Code::usage, "a prompt before the options and a --prompt among them; one is enough");
+        if (has_prompt(given))
+          throw fail(Code::usage, "a prompt before the options and a --prompt or --edit among them; one is enough");
         given.insert(given.begin(), {"prompt", {prompt}});
       }
       if (!has_prompt(given)) {

@@ -29,8 +29,8 @@ inline bool is_unguided(const std::string& name) {
 // `run`: "sd1/txt2img_ddim5".
 inline void check_golden_run(const std::string& run, const std::string& options, const Limits& limits) {
   const std::string family = run.substr(0, run.find('/')), name = run.substr(family.size() + 1);
-  const std::filesystem::path folder = golden() / "golden" / family,
-                              model = golden_model(family == "lcm" ? family : family + ".safetensors");
+  const std::filesystem::path folder = golden() / "golden" / family, file = golden_model(family + ".safetensors"),
+                              model = std::filesystem::exists(file) ? file : golden_model(family);
   const Program program;
   const Outcome o =
       program.run("generate -m '" + model.string() + "' --config '" + (folder / (name + ".json")).string() + "' --noise '" +

@@ -8,14 +8,18 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Text to image and image to image of every family; decoding with another autoencoder comes later.
+// Of models that make pictures from words: text to image, image to image and inpainting (decoding with another autoencoder
+// comes later); of those with more input channels, inpainting and editing.
 std::vector<std::string> runs() {
   std::vector<std::string> names;
-  for (const std::string family : {"sd1", "sd2", "sdxl", "sdxl-refiner", "lcm"})
+  for (const std::string family : {"sd1", "sd1-inpaint", "sd1-instruct", "sd2", "sdxl", "sdxl-refiner", "lcm"})
     for (const auto& entry : fs::directory_iterator(golden() / "golden" / family)) {
       const std::string name = entry.path().stem().string();
-      const bool kind = name.starts_with("txt2img_") || name.starts_with("img2img_") || name.starts_with("turbo_");
-      if (entry.path().extension() == ".json" && kind && name != "txt2img_taesd") names.push_back(family + "/" + name);
+      const auto is = [&](const char* kind) { return name.starts_with(kind); };
+      const bool known =
+          is("txt2img_") || is("img2img_") || is("turbo_") || is("inpaint4_") || is("inpaint9_") || is("outpaint_") || is("edit");
+      if (entry.path().extension() == ".json" && known && name != "txt2img_taesd" && name != "inpaint9_f8")
+        names.push_back(family + "/" + name);
     }
   std::sort(names.begin(), names.end());
   return names;

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/cli/golden_run.h"
+#include "tests/picture/pictures.h"
 
 namespace cudream {
 namespace {
@@ -15,10 +16,12 @@ TEST_P(GpuRun, FollowsTheReference) {
 
 INSTANTIATE_TEST_SUITE_P(Float, GpuRun,
                          testing::Values("sd1/txt2img_ddim5", "sd1/txt2img_euler_a", "sd1/img2img_s060", "sd1/txt2img_oddsize",
+                                         "sd1/inpaint4_s075", "sd1-inpaint/inpaint9_s080", "sd1-instruct/edit_euler_a",
                                          "sd2/txt2img_v_zsnr", "sdxl/txt2img_sizes", "lcm/txt2img_4step"),
                          [](const auto& run) {
                            std::string name = run.param;
-                           std::replace(name.begin(), name.end(), '/', '_');
+                           std::replace_if(
+                               name.begin(), name.end(), [](char c) { return c == '/' || c == '-'; }, '_');
                            return name;
                          });
 
@@ -60,6 +63,34 @@ TEST(GpuLibraries, ArePartOfThePicturesText) {
   ASSERT_EQ(made.status, 0) << made.err;
   EXPECT_THAT(program.run("inspect a.png").out, testing::HasSubstr("cuBLASLt 13.1.0"));
 }
+
+// Jobs of several passes, with the tiny model: the card's picture is the processor's, but for rounding.
+class GpuJob : public testing::TestWithParam<const char*> {};
+
+TEST_P(GpuJob, MakesTheSamePicture) {
+  const Program program;
+  write_image(program.path() / "p.png", gradient(40, 36), {}, Exists::refuse);
+  Image mask = gradient(40, 36);
+  for (size_t i = 0; i < mask.pixels.size(); i++) mask.pixels[i] = i / 3 % 40 < 20 ? 255 : 0;
+  write_image(program.path() / "m.png", mask, {}, Exists::refuse);
+  const std::string job = "generate house -m '" + (golden() / "models" / "sd1.safetensors").string() +
+                          "' --precision f32 --steps 1 --seed 1 " + GetParam();
+  for (const std::string device : {"cuda", "cpu"}) {
+    const Outcome o = program.run(job + " --device " + device + " -o " + device + ".png");
+    ASSERT_EQ(o.status, 0) << o.err;
+  }
+  const Image gpu = read_image(program.path() / "cuda.png"), cpu = read_image(program.path() / "cpu.png");
+  ASSERT_EQ(gpu.pixels.size(), cpu.pixels.size());
+  int most = 0;
+  for (size_t i = 0; i < gpu.pixels.size(); i++) most = std::max(most, std::abs(gpu.pixels[i] - cpu.pixels[i]));
+  EXPECT_LE(most, 1);
+}
+
+INSTANTIATE_TEST_SUITE_P(Float, GpuJob,
+                         testing::Values("--image p.png --mask m.png --only-masked -W 32 -H 32", "--image p.png --grow 0,0,8,0",
+                                         "-W 32 -H 32 --hires 1.5", "-W 64 -H 64 --tile xy",
+                                         "-W 32 -H 32 --variation-seed 2 --variation-strength 0.2"),
+                         [](const auto& job) { return "Job" + std::to_string(job.index); });
 
 TEST(GpuProgram, OutOfMemoryIsOneLineAndAStatus) {
   const Program program;

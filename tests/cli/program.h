@@ -30,8 +30,8 @@ class Program {
   Outcome run(const std::string& arguments, const std::string& before = "", const std::string& after = "") const {
     const std::string home = path().string(), out = home + "/.stdout", err = home + "/.stderr";
     const std::string command = "cd '" + home + "'; export HOME='" + home +
-                                "' XDG_DATA_HOME= XDG_CONFIG_HOME= HF_HOME= CUDREAM_MODELS=; " + before +
-                                " '" + program() + "' " + arguments + " >'" + out + "' 2>'" + err + "' " + after;
+                                "' XDG_DATA_HOME= XDG_CONFIG_HOME= HF_HOME= CUDREAM_MODELS=; " + before + " '" + program() +
+                                "' " + arguments + " >'" + out + "' 2>'" + err + "' " + after;
     const int status = std::system(command.c_str());
     return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), read_text(out, 1 << 24), read_text(err, 1 << 24)};
   }

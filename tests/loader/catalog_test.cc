@@ -40,7 +40,8 @@ class CatalogTest : public ::testing::Test {
 
 TEST_F(CatalogTest, NothingAnywhereIsNotAnError) {
   EXPECT_THAT(names(), IsEmpty());
-  EXPECT_THAT(message_of([&] { Catalog(places_).choose(""); }, Code::not_found), HasSubstr(places_.models.string()));
+  EXPECT_THAT(message_of([&] { Catalog(places_).choose("", Task::generate); }, Code::not_found),
+              HasSubstr(places_.models.string()));
   EXPECT_THAT(message_of([&] { Catalog(places_).find("x"); }, Code::not_found), HasSubstr(places_.models.string()));
 }
 
@@ -94,11 +95,11 @@ TEST_F(CatalogTest, FindsByWholeNameThenByUniquePart) {
 
 TEST_F(CatalogTest, WithoutANameTheOnlyOwnModelIsChosenElseTheDemo) {
   folder_.write("share/models/demo.safetensors", "");
-  EXPECT_EQ(Catalog(places_).choose("").name, "demo");
+  EXPECT_EQ(Catalog(places_).choose("", Task::generate).name, "demo");
   folder_.write("home/models/mine.safetensors", "");
-  EXPECT_EQ(Catalog(places_).choose("").name, "mine");
-  EXPECT_EQ(Catalog(places_).choose("demo").name, "demo");
-  EXPECT_THAT(message_of([&] { Catalog(places_).choose("gone"); }, Code::not_found), HasSubstr("gone"));
+  EXPECT_EQ(Catalog(places_).choose("", Task::generate).name, "mine");
+  EXPECT_EQ(Catalog(places_).choose("demo", Task::generate).name, "demo");
+  EXPECT_THAT(message_of([&] { Catalog(places_).choose("gone", Task::generate); }, Code::not_found), HasSubstr("gone"));
 }
 
 TEST_F(CatalogTest, TheDemoIsNeverTheUsersOwn) {
@@ -113,10 +114,29 @@ TEST_F(CatalogTest, OfSeveralOnlyWholeModelsCount) {
   make_sparse("vae-diffusers-f32", places_.models);
   make_sparse("lora-kohya-sd15-r32-f16", places_.models);
   folder_.write("home/models/broken.safetensors", "");
-  EXPECT_EQ(Catalog(places_).choose("").name, "sd15-merge-f16");
+  EXPECT_EQ(Catalog(places_).choose("", Task::generate).name, "sd15-merge-f16");
   make_sparse("sd15-inpainting-f32", places_.models);
-  EXPECT_THAT(message_of([&] { Catalog(places_).choose(""); }, Code::usage),
-              AllOf(HasSubstr("there are 2 models; choose one with -m"), HasSubstr("sd15-inpainting"), Not(HasSubstr("vae"))));
+  EXPECT_EQ(Catalog(places_).choose("", Task::generate).name, "sd15-merge-f16");
+  EXPECT_EQ(Catalog(places_).choose("", Task::inpaint).name, "sd15-inpainting-f32");
+  EXPECT_THAT(message_of([&] { Catalog(places_).choose("", Task::instruct); }, Code::not_found),
+              HasSubstr("edits by instruction"));
+  fs::create_hard_link(places_.models / "sd15-merge-f16.safetensors", places_.models / "sd15.safetensors");
+  EXPECT_THAT(message_of([&] { Catalog(places_).choose("", Task::generate); }, Code::usage),
+              AllOf(HasSubstr("there are 2 models; choose one with -m"), HasSubstr("sd15-merge"), Not(HasSubstr("vae")),
+                    Not(HasSubstr("inpainting"))));
+}
+
+TEST_F(CatalogTest, AModelBesideTheNamedOneIsFound) {
+  fs::create_directories(places_.models);
+  make_sparse("sd15-merge-f16", places_.models);
+  make_sparse("sd15-inpainting-f32", places_.models);
+  fs::rename(places_.models / "sd15-merge-f16.safetensors", places_.models / "SD15.safetensors");
+  const Catalog catalog(places_);
+  const CatalogEntry& named = catalog.find("sd15.safetensors");
+  ASSERT_NE(catalog.beside(named, Task::inpaint), nullptr);
+  EXPECT_EQ(catalog.beside(named, Task::inpaint)->name, "sd15-inpainting-f32");
+  EXPECT_EQ(catalog.beside(named, Task::instruct), nullptr);
+  EXPECT_EQ(catalog.choose("sd15.safetensors", Task::inpaint).name, "sd15-inpainting-f32");
 }
 
 TEST(Places, ComeFromTheEnvironment) {

@@ -26,7 +26,7 @@ class GpuEngine : public testing::Test {
     complete(job, engine.spec());
     return job;
   }
-  static std::vector<uint8_t> picture(Engine& engine, const Job& job) { return engine.run(job, 1).front().pixels; }
+  static std::vector<uint8_t> picture(Engine& engine, const Job& job) { return engine.run(job, {}, 1).images.front().pixels; }
 };
 
 TEST_F(GpuEngine, ReplayedStepsAreEagerStepsBitForBit) {
@@ -50,11 +50,11 @@ TEST_P(Memory, IsWhatThePlanSays) {
     engine.prepare(model, in_turn);
     Job job{.prompt = "a red house", .width = 32, .height = 32, .steps = 1, .guidance = 1};
     complete(job, engine.spec());
-    const MemoryPlan plan = engine.memory(job, 1);
+    const MemoryPlan plan = engine.memory(job, {}, 1);
     EXPECT_EQ(engine.device().held_bytes(), 0);
     engine.load(model, {.in_turn = in_turn});
     EXPECT_EQ(engine.device().held_bytes(), plan.weights.device_bytes());
-    engine.run(job, 1);
+    engine.run(job, {}, 1);
     EXPECT_EQ(engine.device().held_bytes(), plan.device_bytes());
     EXPECT_EQ(engine.device().most_bytes(), plan.device_bytes());
     if (gpu && std::getenv("CUDREAM_LIBCUDA") != nullptr) {

@@ -1,0 +1,186 @@
+// Passes of each kind of job.
+#include "runtime/tasks.h"
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+#include <tuple>
+
+#include "core/error.h"
+#include "runtime/canvas.h"
+#include "runtime/outpaint.h"
+#include "runtime/picture/convert.h"
+
+namespace cudream {
+namespace {
+
+// What a pass works on: one picture for the whole batch, or one for each of it.
+struct Canvas {
+  std::vector<Image> pictures;
+  std::optional<Mask> mask;
+};
+
+int round_up(int value, int factor) {
+  return (value + factor - 1) / factor * factor;
+}
+
+Mask read_mask(const Job& job, const Image& picture) {
+  const bool alpha = job.mask == kAlphaMask;
+  if (alpha && picture.channels != 4)
+    throw fail(Code::usage, "--mask {}: {} has no transparent part; give a mask picture", kAlphaMask, job.image.string());
+  Mask mask = alpha ? mask_of_alpha(picture) : mask_of_brightness(read_image(job.mask));
+  const std::string name = alpha ? job.image.string() : job.mask.string();
+  if (mask.width != picture.width || mask.height != picture.height)
+    throw fail(Code::usage, "--mask {} is {} x {} pixels, but {} is {} x {}: they must be of one size", name, mask.width,
+               mask.height, job.image.string(), picture.width, picture.height);
+  if (job.invert_mask) mask = inverted(std::move(mask));
+  if (bounds(mask).width == 0)
+    throw fail(Code::usage, "--mask {}: nothing is to be made anew; white parts are{}", name,
+               job.invert_mask ? ", after --invert-mask" : " (--invert-mask turns it round)");
+  return mask;
+}
+
+Canvas read_canvas(const Job& job) {
+  const Image picture = read_image(job.image);
+  Canvas canvas{.pictures = {over_white(picture)}, .mask = {}};
+  if (!job.mask.empty()) canvas.mask = read_mask(job, picture);
+  return canvas;
+}
+
+// Latents [N,h,w,C] at another size, between the centers of their neighbors, as PyTorch's interpolate does it.
+std::vector<float> bilinear(std::span<const float> latents, const Shape& from, int height, int width) {
+  const auto place = [](int i, int to, int64_t of) {  // the two neighbors and the share of the second
+    const double at = std::clamp((i + 0.5) * static_cast<double>(of) / to - 0.5, 0.0, static_cast<double>(of - 1));
+    const auto first = static_cast<int64_t>(at);
+    return std::tuple(first, std::min(first + 1, of - 1), static_cast<float>(at - static_cast<double>(first)));
+  };
+  std::vector<float> out;
+  for (int64_t n = 0; n < from[0]; n++)
+    for (int y = 0; y < height; y++)
+      for (int x = 0; x < width; x++) {
+        const auto [y0, y1, down] = place(y, height, from[1]);
+        const auto [x0, x1, right] = place(x, width, from[2]);
+        for (int64_t c = 0; c < from[3]; c++) {
+          const auto row = [&](int64_t sy) {
+            const auto value = [&](int64_t sx) {
+              return latents[static_cast<size_t>(((n * from[1] + sy) * from[2] + sx) * from[3] + c)];
+            };
+            return std::lerp(value(x0), value(x1), right);
+          };
+          out.push_back(std::lerp(row(y0), row(y1), down));
+        }
+      }
+  return out;
+}
+
+Canvas resized(Canvas canvas, int width, int height) {
+  for (Image& picture : canvas.pictures) picture = resize(picture, width, height);
+  if (canvas.mask) canvas.mask = resize(*canvas.mask, width, height);
+  return canvas;
+}
+
+// One pass over a canvas; the results have its size, and what was kept is as it was.
+std::vector<Image> paint(Engine& engine, Job job, const Canvas& canvas, int batch, const RunHooks& hooks,
+                         const RunChecks& checks) {
+  const int factor = engine.spec().vae->factor(), width = canvas.pictures[0].width, height = canvas.pictures[0].height;
+  job.width = round_up(width, factor);
+  job.height = round_up(height, factor);
+  Pass pass;
+  for (const Image& picture : canvas.pictures) {
+    const Image start = canvas.mask && job.mask_fill == "fill" ? filled(picture, *canvas.mask) : picture;
+    const auto values = to_floats(padded(start, job.width, job.height), Layout::hwc, Range::minus_one_one);
+    pass.pictures.insert(pass.pictures.end(), values.begin(), values.end());
+  }
+  if (canvas.mask)
+    for (const uint8_t v : padded(*canvas.mask, job.width, job.height).values) pass.mask.push_back(static_cast<float>(v) / 255);
+
+  std::vector<Image> made = engine.run(job, pass, batch, hooks, checks).images;
+  for (size_t i = 0; i < made.size(); i++) {
+    made[i] = crop(made[i], {0, 0, width, height});
+    if (canvas.mask) made[i] = composite(canvas.pictures[i % canvas.pictures.size()], made[i], *canvas.mask, job.mask_blur);
+  }
+  return made;
+}
+
+// The region around the mask, at the job's size, then put back where it was.
+std::vector<Image> paint_region(Engine& engine, const Job& job, const Canvas& whole, int batch, const RunHooks& hooks,
+                                const RunChecks& checks) {
+  const Image& picture = whole.pictures[0];
+  const Rect region = widened(bounds(*whole.mask), job.mask_padding, job.width, job.height, picture.width, picture.height);
+  const Image before = crop(picture, region);
+  const Mask mask = crop(*whole.mask, region);
+  std::vector<Image> pictures;
+  for (const Image& made : paint(engine, job, resized({{before}, mask}, job.width, job.height), batch, hooks, checks)) {
+    pictures.push_back(picture);
+    const Image back = resize(made, region.width, region.height);
+    paste(pictures.back(), composite(before, back, mask, job.mask_blur), region.left, region.top);
+  }
+  return pictures;
+}
+
+// The picture in the middle of a larger canvas, which is painted frame by frame, each with a seed of its own. Its outermost
+// pixels where it grows are painted again.
+std::vector<Image> paint_around(Engine& engine, Job job, const Image& picture, int batch, const RunHooks& hooks,
+                                const RunChecks& checks) {
+  constexpr uint64_t kNextFrame = 7919;  // a step between seeds that people do not take
+  const OutpaintPlan plan = plan_outpaint(picture.width, picture.height, read_growth(job.grow, picture.width, picture.height),
+                                          static_cast<int>(engine.spec().native_size));
+  Image canvas{plan.width, plan.height, 3, {}};
+  canvas.pixels.resize(static_cast<size_t>(plan.width) * static_cast<size_t>(plan.height) * 3);
+  paste(canvas, picture, plan.kept.left, plan.kept.top);
+  Mask unknown{plan.width, plan.height, {}};
+  unknown.values.resize(canvas.pixels.size() / 3, 255);
+  cover(unknown, plan.kept);
+
+  std::vector<Image> canvases(static_cast<size_t>(batch), canvas);
+  job.mask_fill = "fill";
+  const int overlap = static_cast<int>(engine.spec().native_size) / 64;  // the edges of made pictures are a little wrong
+  job.mask_blur = std::max(job.mask_blur, static_cast<int>(engine.spec().native_size) / 8);  // a long edge is seen from afar
+  for (const Rect& frame : plan.frames) {
+    Canvas part{.pictures = {}, .mask = crop(spread(unknown, overlap), frame)};
+    for (const Image& whole : canvases) part.pictures.push_back(crop(whole, frame));
+    const std::vector<Image> made = paint(engine, job, part, batch, hooks, checks);
+    for (size_t i = 0; i < canvases.size(); i++) paste(canvases[i], made[i], frame.left, frame.top);
+    cover(unknown, frame);
+    job.seed += kNextFrame;
+  }
+  return canvases;
+}
+
+// A picture from words, enlarged, and partly redrawn at the larger size.
+std::vector<Image> paint_twice(Engine& engine, const Job& job, int batch, const RunHooks& hooks, const RunChecks& checks) {
+  const int factor = engine.spec().vae->factor();
+  const Size size = hires_size(job, factor);
+  Pass second;
+  if (job.hires_upscaler == "latent") {
+    const std::vector<float> latents = engine.run(job, {.decode = false}, batch, hooks, checks).latents;
+    const int64_t channels = engine.spec().vae->latent_channels;
+    second.latents =
+        bilinear(latents, {batch, job.height / factor, job.width / factor, channels}, size.height / factor, size.width / factor);
+  } else {
+    for (const Image& small : engine.run(job, {}, batch, hooks, checks).images) {
+      const auto values = to_floats(resize(small, size.width, size.height), Layout::hwc, Range::minus_one_one);
+      second.pictures.insert(second.pictures.end(), values.begin(), values.end());
+    }
+  }
+  Job larger = job;
+  larger.width = size.width;
+  larger.height = size.height;
+  larger.strength = job.hires_strength;
+  if (job.hires_steps > 0) larger.steps = job.hires_steps;
+  return engine.run(larger, second, batch, hooks, checks).images;
+}
+
+}  // namespace
+
+std::vector<Image> make_pictures(Engine& engine, const Job& job, int batch, const RunHooks& hooks, const RunChecks& checks) {
+  if (!job.hires.empty()) return paint_twice(engine, job, batch, hooks, checks);
+  if (job.image.empty()) return engine.run(job, {}, batch, hooks, checks).images;
+  Canvas canvas = read_canvas(job);
+  if (job.only_masked) return paint_region(engine, job, canvas, batch, hooks, checks);
+  canvas = resized(std::move(canvas), job.width, job.height);
+  if (!job.grow.empty()) return paint_around(engine, job, canvas.pictures[0], batch, hooks, checks);
+  return paint(engine, job, canvas, batch, hooks, checks);
+}
+
+}  // namespace cudream
