@@ -34,7 +34,7 @@ Stored settings_of_picture(const std::filesystem::path& path) {
   const auto json = nlohmann::json::parse(metadata.job, nullptr, false);
   if (json.is_discarded()) throw fail(Code::bad_file, "--from {}: its settings are not JSON", path.string());
   Stored stored{.job = job_from_json(json), .image = json.value("image", ""), .mask = json.value("mask", "")};
-  for (const std::string* name : {&stored.job.model, &stored.job.vae})
+  for (const std::string* name : {&stored.job.model, &stored.job.vae, &stored.job.loras, &stored.job.embeddings})
     if (name->find('/') != std::string::npos)
       throw fail(Code::bad_file, "--from {}: \"{}\" is no model name", path.string(), printable(*name));
   return stored;
@@ -68,6 +68,8 @@ int run(Options options) {
   if (!options.config.empty()) {
     GoldenRun golden = golden_run(options.config);
     golden.job.model = job.model;
+    golden.job.loras = job.loras;
+    golden.job.embeddings = job.embeddings;
     job = golden.job;
     checks.schedule = golden.schedule;
     checks.skip_positive_only = checks.sparse_mask = true;

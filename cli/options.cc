@@ -1,6 +1,8 @@
 // Option tables.
 #include "cli/options.h"
 
+#include <fmt/ranges.h>
+
 #include <CLI/CLI.hpp>
 #include <random>
 
@@ -49,6 +51,7 @@ void add_host_options(CLI::App& app, HostOptions& host) {
       ->check(CLI::IsMember({"auto", "mmap", "pread", "direct"}))
       ->capture_default_str();
   add_models_dir_option(app, host);
+  app.add_option("--wildcards", host.wildcards, "Folder of the lists behind __name__ in prompts")->type_name("FOLDER");
   app.add_flag("--json", host.json, "Events and results as JSON, one object a line, on standard output");
   app.add_flag("-q,--quiet", host.quiet, "Say nothing but warnings and errors");
 }
@@ -65,6 +68,17 @@ void add_pair_option(CLI::App& app, const std::string& name, int& first, int& se
   app.add_option(
          name, [parse](const CLI::results_t& given) { return parse(given.back()); }, help)
       ->type_name("NxN");
+}
+
+// A list, given as one text with commas or several times.
+void add_list_option(CLI::App& app, const std::string& name, std::string& list, const std::string& help,
+                     const std::string& type) {
+  const auto join = [&list](const std::vector<std::string>& given) { list = fmt::format("{}", fmt::join(given, ",")); };
+  app.add_option_function<std::vector<std::string>>(name, join, help)
+      ->type_name(type)
+      ->delimiter(',')
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
 }
 
 // What only Stable Diffusion XL reads.
@@ -160,6 +174,11 @@ void add_job_options(CLI::App& app, JobOptions& options) {
   app.add_option("--clip-skip", job.clip_skip, "Text layer to read: 1 is the last, 2 the last but one")->capture_default_str();
   app.add_option("--prediction", job.prediction,
                  "What the network's output means, if the model says it wrongly: epsilon, v or sample");
+  add_list_option(app, "--lora", job.loras,
+                  "LoRA by name, with its strength: film or film:0.8 (repeatable; also <lora:film:0.8> in a prompt)",
+                  "NAME[:STRENGTH]");
+  add_list_option(app, "--embedding", job.embeddings,
+                  "Textual inversion by name: its name is a word of prompts then (repeatable)", "NAME");
   add_xl_options(app, job);
   app.add_option("-c,--count", options.count, "How many pictures to make")->check(CLI::Range(1, 1000000))->capture_default_str();
   add_picture_options(app, job);

@@ -24,6 +24,7 @@ struct HostOptions {
   int threads = 0;
   std::vector<std::filesystem::path> models_dirs;
   std::string loader = "auto";
+  std::filesystem::path wildcards;  // the folder of their lists; empty: beside the models folder
   bool json = false, quiet = false, offload = false;
 
   DeviceOptions device_options() const;  // throws Error(usage)

@@ -8,6 +8,7 @@
 #include "runtime/picture/parameters.h"
 #include "runtime/scheduler_names.h"
 #include "runtime/tasks.h"
+#include "runtime/wildcards.h"
 
 namespace cudream {
 namespace {
@@ -57,6 +58,8 @@ Metadata describe_picture(const Job& job, const std::string& libraries) {
     p.values.emplace_back("Variation seed strength", number(job.variation_strength));
   }
   if (!job.tile.empty()) p.values.emplace_back("Tiling", job.tile == "xy" ? "True" : job.tile);
+  if (!job.prompt_template.empty()) p.values.emplace_back("Template", job.prompt_template);
+  if (!job.negative_template.empty()) p.values.emplace_back("Negative Template", job.negative_template);
   if (job.clip_skip != 1) p.values.emplace_back("Clip skip", number(job.clip_skip));
   if (job.rng != "torch-cpu") p.values.emplace_back("RNG", job.rng);
   if (!libraries.empty()) p.values.emplace_back("Libraries", libraries);
@@ -68,9 +71,13 @@ std::vector<std::filesystem::path> produce(Session& session, const Production& p
                                            Progress& progress, const RunChecks& checks) {
   using Clock = std::chrono::steady_clock;
   std::vector<std::filesystem::path> written;
-  for (int first = 0; first < production.count; first += production.batch) {
-    const int batch = std::min(production.batch, production.count - first);
+  // With wildcards every picture has a prompt of its own.
+  const int most = has_wildcards(production.job.prompt) || has_wildcards(production.job.negative) ? 1 : production.batch;
+  for (int first = 0; first < production.count; first += most) {
+    const int batch = std::min(most, production.count - first);
     Job job = nth_picture(production.job, static_cast<uint64_t>(first));
+    session.draw_wildcards(job);
+    session.use_adapters(job);
     const auto begun = Clock::now();
     const std::vector<Image> images = make_pictures(session.engine(), job, batch, session.hooks(), checks);
     progress.done();

@@ -1,6 +1,8 @@
 // Finding models, opening devices, loading.
 #include "cli/session.h"
 
+#include <fmt/ranges.h>
+
 #include <csignal>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
@@ -10,6 +12,7 @@
 #include "core/file.h"
 #include "kernels/open.h"
 #include "loader/model.h"
+#include "runtime/prompt_schedule.h"
 
 namespace cudream {
 namespace {
@@ -112,7 +115,9 @@ Model open_chosen(const HostOptions& host, const ModelChoice& choice, const std:
 }
 
 Session::Session(const HostOptions& host, const std::string& model_name, const std::string& vae, Task task, Progress& progress)
-    : progress_(progress) {
+    : catalog_(open_catalog(host)),
+      progress_(progress),
+      wildcards_(host.wildcards.empty() ? catalog_.places().models.parent_path() / "wildcards" : host.wildcards) {
   const ModelChoice choice = choose_model(host, model_name, task);
   model_name_ = choice.name;
   const Model model = open_chosen(host, choice, vae);
@@ -135,6 +140,60 @@ Session::Session(const HostOptions& host, const std::string& model_name, const s
   const double gigabytes = static_cast<double>(report.bytes) / 1e9;
   log(LogLevel::info, "weights: {:.2f} GB in {:.2f} s ({:.2f} GB/s, {})", gigabytes, report.seconds, gigabytes / report.seconds,
       name_of(report.reading));
+}
+
+namespace {
+
+// A name is looked up; what looks like a path is one. Only the command line may name paths: see settings_of_picture in
+// generate.cc.
+fs::path resolve(const Catalog& catalog, const std::string& name) {
+  if (name.find('/') != std::string::npos) return name;
+  return catalog.find(name).path;
+}
+
+std::vector<std::string> split_list(const std::string& list) {
+  std::vector<std::string> parts;
+  for (size_t at = 0; at < list.size();) {
+    const size_t end = std::min(list.find(',', at), list.size());
+    if (end > at) parts.push_back(list.substr(at, end - at));
+    at = end + 1;
+  }
+  return parts;
+}
+
+}  // namespace
+
+void Session::use_adapters(Job& job) {
+  std::vector<LoraUse> uses;
+  std::vector<std::string> names;
+  for (const std::string& given : split_list(job.loras)) {
+    const LoraTag tag = parse_lora(given);
+    uses.push_back({resolve(catalog_, tag.name), tag.strength});
+    names.push_back(fmt::format("{}:{:g}", uses.back().path.stem().string(), tag.strength));
+  }
+  job.loras = fmt::format("{}", fmt::join(names, ","));
+  for (const std::string* text : {&job.prompt, &job.negative, &job.prompt_2})
+    for (const LoraTag& tag : take_tags(*text).loras) uses.push_back({catalog_.find(tag.name).path, tag.strength});
+  for (const std::string& notice : engine_->use_loras(uses)) log(LogLevel::info, "note: {}", notice);
+
+  std::vector<fs::path> inversions;
+  names.clear();
+  for (const std::string& name : split_list(job.embeddings)) {
+    inversions.push_back(resolve(catalog_, name));
+    names.push_back(inversions.back().stem().string());
+  }
+  job.embeddings = fmt::format("{}", fmt::join(names, ","));
+  engine_->use_words(inversions);
+}
+
+void Session::draw_wildcards(Job& job) const {
+  const auto draw = [&](std::string& text, std::string& kept) {
+    if (!has_wildcards(text)) return;
+    kept = text;
+    text = wildcards_.expand(text, job.seed);
+  };
+  draw(job.prompt, job.prompt_template);
+  draw(job.negative, job.negative_template);
 }
 
 RunHooks Session::hooks() const {

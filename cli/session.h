@@ -10,6 +10,7 @@
 #include "cli/progress.h"
 #include "loader/catalog.h"
 #include "runtime/engine.h"
+#include "runtime/wildcards.h"
 
 namespace cudream {
 
@@ -50,11 +51,18 @@ class Session {
   Engine& engine() { return *engine_; }
   const std::string& model_name() const { return model_name_; }
   RunHooks hooks() const;
+  // Brings the LoRAs and textual inversions of a job onto the engine, saying what was used; paths in the job's lists become
+  // names. A prompt may only name what the catalog lists.
+  void use_adapters(Job&);
+  // Draws the wildcards of a job's prompts from its seed, keeping the templates.
+  void draw_wildcards(Job&) const;
 
  private:
+  Catalog catalog_;
   Progress& progress_;
   std::unique_ptr<Engine> engine_;
   std::string model_name_;
+  Wildcards wildcards_;
 };
 
 }  // namespace cudream

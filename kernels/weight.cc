@@ -90,6 +90,7 @@ void WeightStore::fill(size_t i, Device& device, DType stored, std::span<const s
 }
 
 void WeightStore::put_aside(const std::string& part) {
+  if (!layout_.in_turn) return;
   const int64_t bytes = layout_.parts.at(part);
   device_->download({aside_.at(part), static_cast<size_t>(bytes)}, View(slab_, DType::u8, {bytes}));
   present_ = part;
@@ -100,6 +101,11 @@ void WeightStore::bring(const std::string& part) {
   const int64_t bytes = layout_.parts.at(part);
   device_->upload(View(slab_, DType::u8, {bytes}), {aside_.at(part), static_cast<size_t>(bytes)});
   present_ = part;
+}
+
+void WeightStore::refill(size_t i, DType stored, const RawBytes& raw) {
+  requests_[i].weight.data = {};
+  fill(i, stored, raw);
 }
 
 Weights Weights::operator/(std::string_view name) const {

@@ -58,6 +58,8 @@ class WeightStore {
   void reserve(Device& device, WeightLayout layout);
   // Packs the bytes of the i-th request (row-major, the whole joined weight) into its place.
   void fill(size_t i, DType stored, const RawBytes& raw);
+  // The same for a request that is filled already. In turn: its part is on the device, and is put aside again afterwards.
+  void refill(size_t i, DType stored, const RawBytes& raw);
   // In turn: the part that was filled last is complete and waits in the host's memory from now on.
   void put_aside(const std::string& part);
   // In turn: makes this the part on the device. Otherwise all are there.

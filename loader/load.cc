@@ -1,6 +1,7 @@
 // Loading weights: bind (compare what networks ask for with what the files hold), then stream in file order.
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 #include <map>
 #include <set>
 #include <tuple>
@@ -239,6 +240,35 @@ WeightLayout layout_of(const std::vector<Job>& jobs, const WeightStore& store, c
 
 void check_weights(const Model& model, const WeightStore& store) {
   Binder(model, store).jobs(model.path());
+}
+
+void reload_weights(const Model& model, WeightStore& store, Device& device, const std::set<std::string>& names,
+                    const WeightChanges& changes) {
+  Reader reader(model, Reading::automatic);
+  std::string part;  // that is on the device and changed
+  for (Job& job : ordered_jobs(model, store, store.layout().in_turn)) {
+    const WeightRequest& request = store.requests()[job.request];
+    const auto holds = [&](auto test) { return std::ranges::any_of(request.parts, test); };
+    if (!holds([&](const std::string& name) { return names.contains(name); })) continue;
+    if (const std::string mine = part_of(request.weight.name); mine != part) {
+      if (!part.empty()) store.put_aside(part);
+      store.bring(part = mine);
+    }
+    if (!holds([&](const std::string& name) { return changes.touches(name); })) {
+      store.refill(job.request, job.type.value_or(DType::f32), reader.read(job));
+      continue;
+    }
+    job.type.reset();  // as float32
+    std::vector<float> values(static_cast<size_t>(request.weight.shape.size()));
+    reader.read(job)(std::as_writable_bytes(std::span(values)), 0);
+    const size_t each = values.size() / request.parts.size();
+    for (size_t i = 0; i < request.parts.size(); i++) changes.apply(request.parts[i], std::span(values).subspan(i * each, each));
+    store.refill(job.request, DType::f32, [&](std::span<std::byte> to, int64_t offset) {
+      std::memcpy(to.data(), reinterpret_cast<const std::byte*>(values.data()) + offset, to.size());
+    });
+  }
+  if (!part.empty()) store.put_aside(part);
+  device.end_packing();
 }
 
 WeightLayout plan_weights(const Model& model, const WeightStore& store, const Device& device, bool in_turn) {

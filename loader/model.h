@@ -4,11 +4,13 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "kernels/weight.h"
 #include "loader/identify.h"
+#include "loader/lora.h"
 #include "loader/names.h"
 #include "loader/reading.h"
 #include "loader/safetensors.h"
@@ -72,5 +74,9 @@ struct LoadReport {
 // Checks the weights, makes room for them, then fills every request of the store in the order in which they lie in the files.
 // Throws Error(bad_file) also when a file shrinks meanwhile.
 LoadReport load_weights(const Model&, WeightStore&, Device&, const LoadOptions& = {});
+
+// Fills the requests that any of these canonical weights are a part of once more, from the files, with the changes added:
+// in float32, rounded once. Without changes they are bit for bit what load_weights made.
+void reload_weights(const Model&, WeightStore&, Device&, const std::set<std::string>& names, const WeightChanges&);
 
 }  // namespace cudream

@@ -184,8 +184,9 @@ std::optional<int> take_number(std::string_view& text) {
   return n;
 }
 
-// Whether `name` begins with the segments of `pattern`: then the rest ("" or ".more") and the numbers.
-std::optional<std::string_view> match(std::string_view name, std::string_view pattern, Numbers& numbers) {
+// Whether `name` begins with the segments of `pattern`: then the rest ("" or ".more") and the numbers. `dot` is what stands
+// between the segments of the name.
+std::optional<std::string_view> match(std::string_view name, std::string_view pattern, Numbers& numbers, char dot = '.') {
   size_t count = 0;
   for (const char c : pattern) {
     if (c == '#') {
@@ -193,11 +194,11 @@ std::optional<std::string_view> match(std::string_view name, std::string_view pa
       if (!n) return std::nullopt;
       numbers[count++] = *n;
     } else {
-      if (!name.starts_with(c)) return std::nullopt;
+      if (!name.starts_with(c == '.' ? dot : c)) return std::nullopt;
       name.remove_prefix(1);
     }
   }
-  return name.empty() || name.front() == '.' ? std::optional(name) : std::nullopt;
+  return name.empty() || name.front() == dot ? std::optional(name) : std::nullopt;
 }
 
 std::string expand(std::string_view to, const Numbers& n, const Numbering& numbering, std::string_view fused) {
@@ -223,11 +224,11 @@ std::string expand(std::string_view to, const Numbers& n, const Numbering& numbe
   return text;
 }
 
-std::string with_tail(std::string_view rest, std::span<const Rule> tails) {
+std::string with_tail(std::string_view rest, std::span<const Rule> tails, char dot = '.') {
   if (rest.empty()) return "";
   Numbers none{};
   for (const Rule& rule : tails)
-    if (const auto more = match(rest.substr(1), rule.from, none)) return "." + std::string(rule.to) + std::string(*more);
+    if (const auto more = match(rest.substr(1), rule.from, none, dot)) return dot + std::string(rule.to) + std::string(*more);
   return std::string(rest);
 }
 
@@ -331,6 +332,18 @@ class Namer {
 };
 
 }  // namespace
+
+std::string diffusers_flat_name(std::string_view flat, int blocks_per_level) {
+  for (const Rule& rule : kUnetHeads) {
+    Numbers numbers{};
+    const auto rest = match(flat, rule.from, numbers, '_');
+    if (!rest) continue;
+    std::string name = expand(rule.to, numbers, {.blocks_per_level = blocks_per_level}, "") + with_tail(*rest, kUnetTails, '_');
+    std::replace(name.begin(), name.end(), '.', '_');
+    return name;
+  }
+  return std::string(flat);
+}
 
 std::vector<uint64_t> NameTable::shape(const Source& s) const {
   std::vector<uint64_t> shape = stored(s).shape;

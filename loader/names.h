@@ -40,6 +40,11 @@ struct NameTable {
   bool has_part(std::string_view part) const;        // "unet"
 };
 
+// A module of the UNet as kohya's trainer writes it, with '_' for '.': "input_blocks_4_1_proj_in" becomes
+// "down_blocks_1_attentions_0_proj_in"; names that are diffusers' already stay as they are. `blocks_per_level`: residual
+// blocks of a down level, plus one for the downsampling.
+std::string diffusers_flat_name(std::string_view flat, int blocks_per_level);
+
 // Throws Error(bad_file) when two stored tensors have the same meaning, or a fused one does not divide.
 NameTable name_tensors(std::vector<PlacedHeader> files);
 

@@ -25,13 +25,17 @@ ClipTextEncoder::ClipTextEncoder(const Weights& root, const TextEncoderSpec& spe
   if (spec.projection > 0) projection_ = linear(root / "text_projection", spec.width, spec.projection, false);
 }
 
-Tensor ClipTextEncoder::embed(Ops& o, View ids) const {
+Tensor ClipTextEncoder::embed(Ops& o, View ids, std::span<const TokenVector> vectors) const {
   const int64_t n = ids.shape[0], length = ids.shape[1];
   // Every row has the same positions 0, 1, 2, ...
   std::vector<int32_t> places(static_cast<size_t>(n * length));
   for (size_t i = 0; i < places.size(); i++) places[i] = static_cast<int32_t>(static_cast<int64_t>(i) % length);
   const Tensor positions = o.upload(DType::i32, ids.shape, std::span<const int32_t>(places));
   Tensor token = o.gather(*token_embedding_, ids), position = o.gather(*position_embedding_, positions);
+  for (const TokenVector& v : vectors) {
+    const Tensor own = o.upload(DType::f32, {1, 1, spec_.width}, v.values);
+    o.copy(token.slice(0, v.row, v.row + 1).slice(1, v.position, v.position + 1), own);
+  }
   Tensor x = o.combine({{1, token}, {1, position}});
   x = o.cast(x, o.compute());
   o.tap(x, "hidden.0");
@@ -56,15 +60,16 @@ Tensor ClipTextEncoder::run(Ops& o, Tensor x, int from, int to) const {
   return x;
 }
 
-Tensor ClipTextEncoder::operator()(Ops& o, View ids, int skip, bool final_norm) const {
+Tensor ClipTextEncoder::operator()(Ops& o, View ids, int skip, bool final_norm, std::span<const TokenVector> vectors) const {
   invariant(skip >= 0 && skip < spec_.layers, "{} of {} text layers skipped", skip, spec_.layers);
-  Tensor x = run(o, embed(o, ids), 0, spec_.layers - skip);
+  Tensor x = run(o, embed(o, ids, vectors), 0, spec_.layers - skip);
   return final_norm ? o.layer_norm(x, final_norm_) : std::move(x);
 }
 
-Tensor ClipTextEncoder::with_pooled(Ops& o, View ids, int skip, bool final_norm, int64_t end, View pooled) const {
+Tensor ClipTextEncoder::with_pooled(Ops& o, View ids, int skip, bool final_norm, int64_t end, View pooled,
+                                    std::span<const TokenVector> vectors) const {
   invariant(projection_ && skip >= 0 && skip < spec_.layers, "a pooled state of an encoder without projection");
-  const Tensor read = run(o, embed(o, ids), 0, spec_.layers - skip);
+  const Tensor read = run(o, embed(o, ids, vectors), 0, spec_.layers - skip);
   Tensor states = final_norm ? o.layer_norm(read, final_norm_) : o.cast(read, o.compute());
   Tensor x = run(o, o.cast(read.slice(0, 0, 1), o.compute()), spec_.layers - skip, spec_.layers);
   x = o.layer_norm(x, final_norm_);

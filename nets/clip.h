@@ -3,6 +3,7 @@
 #pragma once
 
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "core/spec.h"
@@ -11,23 +12,30 @@
 
 namespace cudream {
 
+// A vector in place of the embedding of a token, for textual inversions: that of token `position` of prompt `row`.
+struct TokenVector {
+  int64_t row = 0, position = 0;
+  std::span<const float> values;  // [width]
+};
+
 class ClipTextEncoder {
  public:
   ClipTextEncoder(const Weights& w, const TextEncoderSpec& spec);
   const TextEncoderSpec& spec() const { return spec_; }
 
   // ids i32 [N,77] -> [N,77,width]: the state after all but the last `skip` layers, through the final LayerNorm if asked.
-  Tensor operator()(Ops& o, View ids, int skip, bool final_norm) const;
+  Tensor operator()(Ops& o, View ids, int skip, bool final_norm, std::span<const TokenVector> vectors = {}) const;
   // The same, and the pooled state: all layers, the final LayerNorm, row `end` of the first prompt (its end token),
   // projected; copied to `pooled` f32 [1,projection].
-  Tensor with_pooled(Ops& o, View ids, int skip, bool final_norm, int64_t end, View pooled) const;
+  Tensor with_pooled(Ops& o, View ids, int skip, bool final_norm, int64_t end, View pooled,
+                     std::span<const TokenVector> vectors = {}) const;
 
  private:
   struct Layer {
     Norm norm1, norm2;
     Linear qkv, out, up, down;
   };
-  Tensor embed(Ops& o, View ids) const;
+  Tensor embed(Ops& o, View ids, std::span<const TokenVector> vectors) const;
   Tensor run(Ops& o, Tensor x, int from, int to) const;  // layers [from, to)
   TextEncoderSpec spec_;
   const Weight *token_embedding_, *position_embedding_;

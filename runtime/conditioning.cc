@@ -2,18 +2,20 @@
 #include "runtime/conditioning.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "core/log.h"
 
 namespace cudream {
 namespace {
 
-BranchChunks chunk_branch(const Tokenizer& tokenizer, const BranchText& text, std::span<const TextEncoderSpec> encoders) {
+BranchChunks chunk_branch(const Tokenizer& tokenizer, const BranchText& text, std::span<const TextEncoderSpec> encoders,
+                          std::span<const NewWord> new_words) {
   BranchChunks branch{.encoders = {}, .zeros = text.zeros};
   size_t most = 0;
   for (size_t e = 0; e < encoders.size(); e++) {
     const std::string& words = e > 0 && !text.second.empty() ? text.second : text.prompt;
-    branch.encoders.push_back(chunks(tokenizer, parse_prompt(words), encoders[e].pad_token));
+    branch.encoders.push_back(chunks(tokenizer, parse_prompt(words), encoders[e].pad_token, new_words));
     most = std::max(most, branch.encoders.back().size());
   }
   for (size_t e = 0; e < encoders.size(); e++) branch.encoders[e].resize(most, empty_chunk(encoders[e].pad_token));
@@ -25,12 +27,27 @@ struct Encoded {
   std::vector<float> states, pooled;  // [chunks * 77, width], weighted; [projection] or empty
 };
 
-Encoded encode(Ops& o, const ClipTextEncoder& encoder, std::span<const Chunk> chunks, int left_out) {
+// Takes the tokens of new words out of `ids` [n * 77], giving what stands for them.
+std::vector<TokenVector> take_new_words(std::span<int32_t> ids, std::span<const float> vectors, int64_t width) {
+  std::vector<TokenVector> found;
+  for (size_t i = 0; i < ids.size(); i++) {
+    if (ids[i] < Tokenizer::kVocabulary) continue;
+    const auto at = static_cast<int64_t>(i), first = (std::exchange(ids[i], 0) - Tokenizer::kVocabulary) * width;
+    found.push_back({.row = at / Tokenizer::kPositions,
+                     .position = at % Tokenizer::kPositions,
+                     .values = vectors.subspan(static_cast<size_t>(first), static_cast<size_t>(width))});
+  }
+  return found;
+}
+
+Encoded encode(Ops& o, const ClipTextEncoder& encoder, std::span<const Chunk> chunks, int left_out,
+               std::span<const float> vectors) {
   const TextEncoderSpec& spec = encoder.spec();
   std::vector<int32_t> ids;
   for (const Chunk& c : chunks) ids.insert(ids.end(), c.ids.begin(), c.ids.end());
   const int64_t count = static_cast<int64_t>(chunks.size()), positions = Tokenizer::kPositions, width = spec.width;
   const int skip = spec.skip + left_out;
+  const std::vector<TokenVector> own = take_new_words(ids, vectors, width);
   const Tensor id = o.upload(DType::i32, {count, positions}, std::span<const int32_t>(ids));
   const Tensor hidden = o.make(DType::f32, {count, positions, width});
   Encoded encoded;
@@ -38,13 +55,13 @@ Encoded encode(Ops& o, const ClipTextEncoder& encoder, std::span<const Chunk> ch
     const Tensor pooled = o.make(DType::f32, {1, spec.projection});
     const int64_t end = std::find(ids.begin(), ids.end(), Tokenizer::kEnd) - ids.begin();
     const View places[] = {id, pooled};
-    o.stage(fmt::format("text pooled {} x {}, skip {}, end {}", count, width, skip, end), places, hidden,
-            [&] { return encoder.with_pooled(o, id, skip, spec.final_norm, end, pooled); });
+    o.stage(fmt::format("text pooled {} x {}, skip {}, end {}, {} vectors", count, width, skip, end, own.size()), places, hidden,
+            [&] { return encoder.with_pooled(o, id, skip, spec.final_norm, end, pooled, own); });
     encoded.pooled = o.download(pooled);
   } else {
     const View input = id;
-    o.stage(fmt::format("text {} x {}, skip {}", count, width, skip), {&input, 1}, hidden,
-            [&] { return encoder(o, id, skip, spec.final_norm); });
+    o.stage(fmt::format("text {} x {}, skip {}, {} vectors", count, width, skip, own.size()), {&input, 1}, hidden,
+            [&] { return encoder(o, id, skip, spec.final_norm, own); });
   }
   encoded.states = o.download(hidden);
   const auto size = static_cast<size_t>(positions * width);
@@ -56,10 +73,10 @@ Encoded encode(Ops& o, const ClipTextEncoder& encoder, std::span<const Chunk> ch
 }  // namespace
 
 PromptChunks chunk_prompts(const Tokenizer& tokenizer, std::span<const BranchText> texts,
-                           std::span<const TextEncoderSpec> encoders) {
+                           std::span<const TextEncoderSpec> encoders, const NewWords& new_words) {
   PromptChunks all;
   for (const BranchText& text : texts) {
-    all.branches.push_back(chunk_branch(tokenizer, text, encoders));
+    all.branches.push_back(chunk_branch(tokenizer, text, encoders, new_words.words));
     const BranchChunks& mine = all.branches.back();
     if (mine.count() == 1) continue;
     int words = 0;
@@ -71,7 +88,7 @@ PromptChunks chunk_prompts(const Tokenizer& tokenizer, std::span<const BranchTex
 }
 
 TextStates encode_text(Ops& o, std::span<const ClipTextEncoder> encoders, const PromptChunks& prompts,
-                       std::span<const int> layers_left_out) {
+                       std::span<const int> layers_left_out, const NewWords& new_words) {
   TextStates states;
   size_t most = 0;
   for (const BranchChunks& branch : prompts.branches) most = std::max(most, branch.count());
@@ -90,7 +107,8 @@ TextStates encode_text(Ops& o, std::span<const ClipTextEncoder> encoders, const 
     int64_t column = 0;
     auto pooled = states.pooled.begin() + static_cast<std::ptrdiff_t>(b) * states.pooled_width;
     for (size_t e = 0; e < encoders.size(); e++) {
-      const Encoded encoded = encode(o, encoders[e], branch.encoders[e], layers_left_out[b]);
+      const Encoded encoded = encode(o, encoders[e], branch.encoders[e], layers_left_out[b],
+                                     new_words.words.empty() ? std::span<const float>() : new_words.vectors[e]);
       const int64_t width = encoders[e].spec().width;
       const int64_t first = static_cast<int64_t>(b) * states.tokens * states.width + column;
       for (int64_t r = 0; r < states.key_lengths.back(); r++)

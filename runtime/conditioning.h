@@ -32,7 +32,14 @@ struct PromptChunks {
   std::vector<std::string> notices;  // for people: the prompt is longer than one chunk
 };
 
-PromptChunks chunk_prompts(const Tokenizer&, std::span<const BranchText> texts, std::span<const TextEncoderSpec> encoders);
+// New words, and for each text encoder their vectors in the order of the tokens: [tokens * width].
+struct NewWords {
+  std::vector<NewWord> words;
+  std::vector<std::vector<float>> vectors;
+};
+
+PromptChunks chunk_prompts(const Tokenizer&, std::span<const BranchText> texts, std::span<const TextEncoderSpec> encoders,
+                           const NewWords& new_words = {});
 
 // What the UNet reads of every branch, on the host: text states [branches, tokens, width], shorter ones padded with zeros
 // that key_lengths hide, and where the model has them the pooled text [branches, pooled_width].
@@ -47,7 +54,7 @@ struct TextStates {
 
 // Runs the encoders over the chunks of every branch; the states of several encoders are joined along the width, and the
 // pooled text is that of the first chunk. layers_left_out, one a branch: how many more layers than usual are left out.
-TextStates encode_text(Ops&, std::span<const ClipTextEncoder> encoders, const PromptChunks&,
-                       std::span<const int> layers_left_out);
+TextStates encode_text(Ops&, std::span<const ClipTextEncoder> encoders, const PromptChunks&, std::span<const int> layers_left_out,
+                       const NewWords& new_words = {});
 
 }  // namespace cudream

@@ -27,6 +27,10 @@ void Engine::build(const ModelSpec& spec) {
   text_encoders_.clear();
   unet_.reset();
   autoencoder_.reset();
+  model_.reset();
+  loras_.clear();
+  changed_.clear();
+  new_words_ = {};
   store_.reset();
   store_ = std::make_unique<WeightStore>();
   spec_ = spec;
@@ -54,6 +58,7 @@ LoadReport Engine::load(const Model& model, const LoadOptions& options) {
                : device_->info().compute == DType::f32 ? "--precision f16 or bf16 halves them, or use another device"
                                                        : "use another device");
   }
+  model_ = model;
   const LoadReport report = load_weights(model, *store_, *device_, options);
   if (!spec_.prediction_known) settle_prediction();
   return report;
@@ -131,7 +136,7 @@ ModelSpec random_spec(const std::string& name) {
 Ops::Plan Engine::plan(const Job& job, const Pass& pass, int batch) {
   const RunHooks hooks;
   const RunChecks checks;
-  const Networks nets{spec_, text_encoders_, *unet_, *autoencoder_, *store_};
+  const Networks nets{spec_, text_encoders_, *unet_, *autoencoder_, *store_, new_words_};
   Painting painting(ops_, nets, tokenizer_, job, pass, batch, hooks, checks);
   return ops_.rehearse([&] { painting.run(); });
 }
@@ -172,7 +177,7 @@ std::vector<std::string> Engine::what_would_fit(const Job& job, const Pass& pass
 }
 
 Engine::Made Engine::run(const Job& job, const Pass& pass, int batch, const RunHooks& hooks, const RunChecks& checks) {
-  const Networks nets{spec_, text_encoders_, *unet_, *autoencoder_, *store_};
+  const Networks nets{spec_, text_encoders_, *unet_, *autoencoder_, *store_, new_words_};
   Painting painting(ops_, nets, tokenizer_, job, pass, batch, hooks, checks);
   const Ops::Plan plan = ops_.rehearse([&] { painting.run(); });
   require_room(plan, job, pass, batch);

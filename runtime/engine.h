@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <memory>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "kernels/ops.h"
@@ -27,6 +28,13 @@ struct MemoryPlan {
   int64_t most_bytes() const { return weights.device_bytes() + std::max(packing, job.bytes()); }
 };
 
+// A LoRA file and how strongly it acts.
+struct LoraUse {
+  std::filesystem::path path;
+  double strength = 1;
+  bool operator==(const LoraUse&) const = default;
+};
+
 class Engine {
  public:
   explicit Engine(std::unique_ptr<Device> device);
@@ -39,6 +47,12 @@ class Engine {
   void prepare(const Model& model, bool in_turn);
   // Prepares, then loads. Throws Error(out_of_memory) before anything is read if the weights do not fit.
   LoadReport load(const Model& model, const LoadOptions& options = {});
+
+  // The LoRAs that act from now on, in place of those before; without any, every weight is bit for bit the file's. Returns
+  // what to tell people: how many keys are used. Throws as Lora and Lora::fit do.
+  std::vector<std::string> use_loras(const std::vector<LoraUse>& uses);
+  // The textual inversions whose words prompts may hold. Throws as read_textual_inversion does.
+  void use_words(const std::vector<std::filesystem::path>& inversions);
 
   // The networks of `spec` with random weights, each scaled by its fan-in: for measuring, no file needed.
   void load_random(const ModelSpec& spec);
@@ -73,6 +87,10 @@ class Engine {
   Ops ops_;
   Tokenizer tokenizer_;
   ModelSpec spec_;
+  std::optional<Model> model_;  // none: random weights
+  std::vector<LoraUse> loras_;
+  std::set<std::string> changed_;  // canonical names of the weights that are not the file's
+  NewWords new_words_;
   std::unique_ptr<WeightStore> store_;
   WeightLayout layout_;
   std::vector<ClipTextEncoder> text_encoders_;

@@ -21,6 +21,10 @@ void each_field(AnyJob& job, Visit visit) {
   visit("prompt", job.prompt);
   visit("negative", job.negative);
   visit("prompt_2", job.prompt_2);
+  visit("prompt_template", job.prompt_template);
+  visit("negative_template", job.negative_template);
+  visit("loras", job.loras);
+  visit("embeddings", job.embeddings);
   visit("model", job.model);
   visit("vae", job.vae);
   visit("sampler", job.sampler);

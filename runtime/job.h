@@ -14,10 +14,13 @@
 namespace cudream {
 
 struct Job {
-  std::string prompt, negative;               // when editing, the prompt is the instruction
-  std::string prompt_2;                       // what SDXL's second text encoder reads; empty: the prompt
-  std::string model, vae;                     // names, as the catalog finds them; vae empty: the model's own
-  std::string sampler = "dpm++2m", schedule;  // schedule empty: the sampler's usual one
+  std::string prompt, negative;                    // when editing, the prompt is the instruction
+  std::string prompt_2;                            // what SDXL's second text encoder reads; empty: the prompt
+  std::string prompt_template, negative_template;  // what these were drawn from, where they had wildcards
+  std::string loras;                               // NAME:STRENGTH, separated by commas, beside the tags in the prompt
+  std::string embeddings;                          // names of textual inversions, separated by commas
+  std::string model, vae;                          // names, as the catalog finds them; vae empty: the model's own
+  std::string sampler = "dpm++2m", schedule;       // schedule empty: the sampler's usual one
   std::string rng = "torch-cpu";
   uint64_t seed = 0;
   int width = 0, height = 0;  // pixels; 0: the input picture's size, or the model's own

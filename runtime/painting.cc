@@ -2,9 +2,11 @@
 #include "runtime/painting.h"
 
 #include <algorithm>
+#include <array>
 #include <set>
 
 #include "core/error.h"
+#include "runtime/prompt_schedule.h"
 
 namespace cudream {
 namespace {
@@ -70,22 +72,39 @@ Painting::Painting(Ops& o, const Networks& nets, const Tokenizer& tokenizer, con
                          : text_guidance(job.guidance, job.guidance_rescale, nets.spec.unet->guidance_embedding > 0)),
       config_(checks.schedule ? *checks.schedule : schedule_config(job, nets.spec)),
       schedule_(make_schedule(config_)) {
-  std::vector<BranchText> texts{{.prompt = job.prompt, .second = job.prompt_2}};
-  if (guidance_.branches.size() > 1)
-    texts.insert(job.edit ? texts.end() : texts.begin(),
-                 {.prompt = job.negative, .zeros = nets.spec.zeros_for_empty_negative && job.negative.empty()});
-  prompts_ = chunk_prompts(tokenizer, texts, nets.spec.text_encoders);
   const int factor = nets.spec.vae->factor();
   latent_ = {batch, job.height / factor, job.width / factor, nets.spec.vae->latent_channels};
   if (!pass.mask.empty()) latent_mask_ = shrunk_mask();
   if (redraws_picture()) schedule_ = tail(std::move(schedule_), *job.strength);
+  chunk_texts(tokenizer);
   timesteps_ = asked_timesteps(o.device(), config_, schedule_);
   if (checks.draws == nullptr) draws_ = std::make_unique<SeededDraws>(job.rng, seeds(false));
 }
 
+// The prompts that are read during the run, each once.
+void Painting::chunk_texts(const Tokenizer& tokenizer) {
+  const int calls = static_cast<int>(schedule_.timesteps.size());
+  const auto schedule = [&](const std::string& text) { return schedule_prompt(take_tags(text).text, calls); };
+  const PromptSchedule prompt = schedule(job_.prompt), second = schedule(job_.prompt_2), negative = schedule(job_.negative);
+  std::vector<std::array<size_t, 3>> known;
+  for (size_t call = 0; call < static_cast<size_t>(calls); call++) {
+    const std::array now{prompt.at_step[call], second.at_step[call], negative.at_step[call]};
+    const auto at = std::find(known.begin(), known.end(), now);
+    prompt_at_.push_back(static_cast<size_t>(at - known.begin()));
+    if (at != known.end()) continue;
+    known.push_back(now);
+    std::vector<BranchText> texts{{.prompt = prompt.texts[now[0]], .second = second.texts[now[1]]}};
+    const std::string& against = negative.texts[now[2]];
+    if (guidance_.branches.size() > 1)
+      texts.insert(job_.edit ? texts.end() : texts.begin(),
+                   {.prompt = against, .zeros = nets_.spec.zeros_for_empty_negative && against.empty()});
+    prompts_.push_back(chunk_prompts(tokenizer, texts, nets_.spec.text_encoders, nets_.new_words));
+  }
+}
+
 void Painting::run() {
   ops_.set_wrap({.x = job_.tile.find('x') != std::string::npos, .y = job_.tile.find('y') != std::string::npos});
-  const TextStates states = read_prompts();
+  const std::vector<TextStates> states = read_prompts();
   Given given;
   Tensor x = start(given);
   x = denoise(states, given, std::move(x));
@@ -136,16 +155,18 @@ void Painting::trace(const char* name, View x, bool append) {
     checks_.trace->add(name, dims(nchw(x.shape)), std::span<const float>(values));
 }
 
-TextStates Painting::read_prompts() {
+std::vector<TextStates> Painting::read_prompts() {
   tell("text");
   if (real()) nets_.weights.bring("text_encoder");
   if (real() && hooks_.on_notice)
-    for (const std::string& notice : prompts_.notices) hooks_.on_notice(notice);
-  std::vector<int> left_out(prompts_.branches.size(), job_.clip_skip - 1);
+    for (const std::string& notice : prompts_.front().notices) hooks_.on_notice(notice);
+  std::vector<int> left_out(prompts_.front().branches.size(), job_.clip_skip - 1);
   for (size_t i = 0; checks_.skip_positive_only && i < left_out.size(); i++)
     if (i != prompt_text()) left_out[i] = 0;
-  TextStates states = encode_text(ops_, nets_.text_encoders, prompts_, left_out);
-  if (checks_.trace != nullptr && real()) trace_text(states);
+  std::vector<TextStates> states;
+  for (const PromptChunks& prompt : prompts_)
+    states.push_back(encode_text(ops_, nets_.text_encoders, prompt, left_out, nets_.new_words));
+  if (checks_.trace != nullptr && real()) trace_text(states.front());
   return states;
 }
 
@@ -169,9 +190,9 @@ void Painting::trace_text(const TextStates& states) const {
     const uint64_t count = texts.size() * static_cast<size_t>(batch_), width = static_cast<uint64_t>(states.width);
     checks_.trace->add(name, {count, rows.size() / count / width, width}, std::span<const float>(rows));
   };
-  for (size_t text = 0; text < prompts_.branches.size(); text++) {
+  for (size_t text = 0; text < prompts_.front().branches.size(); text++) {
     const bool positive = text == prompt_text();
-    trace_ids(prompts_.branches[text], positive ? "prompt" : "negative");
+    trace_ids(prompts_.front().branches[text], positive ? "prompt" : "negative");
     if (!job_.edit) add_states(positive ? "prompt_embeds" : "negative_prompt_embeds", std::span(&text, 1));
     if (states.pooled_width == 0) continue;
     const auto width = static_cast<size_t>(states.pooled_width);
@@ -187,15 +208,16 @@ void Painting::trace_text(const TextStates& states) const {
   add_states("prompt_embeds", texts);
 }
 
-Tensor Painting::denoise(const TextStates& states, const Given& given, Tensor x) {
+Tensor Painting::denoise(std::span<const TextStates> states, const Given& given, Tensor x) {
   if (real()) nets_.weights.bring("unet");
-  const int64_t size_count = nets_.spec.unet->size_count(states.pooled_width);
+  const int64_t size_count = nets_.spec.unet->size_count(states.front().pooled_width);
   std::vector<float> sizes;
-  for (size_t text = 0; text < prompts_.branches.size(); text++) {
+  for (size_t text = 0; text < prompts_.front().branches.size(); text++) {
     const std::vector<float> mine = size_numbers(job_, size_count, text != prompt_text());
     sizes.insert(sizes.end(), mine.begin(), mine.end());
   }
   Predictor predictor(ops_, nets_.unet, states, sizes, latent_, given.extra, guidance_, config_.noise.prediction, timesteps_);
+  size_t call = 0;
   bool first = true;
   predictor.set_observer([&](View outputs) {
     if (std::exchange(first, false)) trace("unet_out.first", outputs);
@@ -212,6 +234,7 @@ Tensor Painting::denoise(const TextStates& states, const Given& given, Tensor x)
       .denoise =
           [&](View latent, const Level& level) {
             if (real()) stop_if_cancelled();
+            predictor.use_prompt(prompt_at_[std::min(call++, prompt_at_.size() - 1)]);
             return predictor(latent, level);
           },
       .noise =

@@ -49,6 +49,7 @@ struct Networks {
   const UNet& unet;
   const Autoencoder& autoencoder;
   WeightStore& weights;
+  const NewWords& new_words;
 };
 
 // What a pass starts from, on the host. Its pictures have the size that the job has.
@@ -89,7 +90,8 @@ class Painting {
   std::vector<float> first_noise();        // a draw, varied where the job says so
   std::vector<uint64_t> seeds(bool of_variation) const;
   std::vector<float> draw();  // one draw of latents, as [batch,h,w,C]
-  TextStates read_prompts();
+  std::vector<TextStates> read_prompts();
+  void chunk_texts(const Tokenizer&);
   void trace_ids(const BranchChunks& text, const char* name) const;
   void trace_text(const TextStates& states) const;
   // What the encoder says of each of `pictures` [n,H,W,3]: [n,h,w,2C], mean and log variance
@@ -99,7 +101,7 @@ class Painting {
   Tensor mean_latent();        // the same, unscaled, without sampling: what an edit is shown
   Tensor masked_extra();       // what a network made for inpainting is shown: mask and masked picture, [batch,h,w,1+C]
   Tensor start(Given& given);  // the first latent
-  Tensor denoise(const TextStates& states, const Given& given, Tensor x);
+  Tensor denoise(std::span<const TextStates> states, const Given& given, Tensor x);
   void keep_known(const Given& given, const StepInfo& step);
   void decode(View latent);
   void trace(const char* name, View x, bool append = false);
@@ -114,12 +116,13 @@ class Painting {
   Guidance guidance_;
   ScheduleConfig config_;
   Schedule schedule_;
-  PromptChunks prompts_;
-  Shape latent_;                    // [batch,h,w,C]
-  std::vector<float> latent_mask_;  // [h,w]; empty: no mask
-  std::unique_ptr<Draws> draws_;    // of the real run, unless the checks bring their own
-  std::vector<float> timesteps_;    // at which the network is called
-  int calls_ = 0;                   // of the network
+  std::vector<PromptChunks> prompts_;  // different ones during the run
+  std::vector<size_t> prompt_at_;      // which of them a call of the network reads
+  Shape latent_;                       // [batch,h,w,C]
+  std::vector<float> latent_mask_;     // [h,w]; empty: no mask
+  std::unique_ptr<Draws> draws_;       // of the real run, unless the checks bring their own
+  std::vector<float> timesteps_;       // at which the network is called
+  int calls_ = 0;                      // of the network
   std::vector<float> pixels_, latents_;
 };
 

@@ -43,48 +43,49 @@ std::vector<T> Predictor::branch_rows(std::span<const T> of_texts, size_t texts)
   return values;
 }
 
-Predictor::Predictor(Ops& o, const UNet& unet, const TextStates& states, std::span<const float> sizes, const Shape& latent,
-                     View extra, Guidance guidance, Prediction prediction, std::span<const float> timesteps)
-    : ops_(o),
-      unet_(unet),
-      batch_(latent[0]),
-      tokens_(states.tokens),
-      timesteps_(timesteps),
-      guidance_(std::move(guidance)),
-      prediction_(prediction) {
+Predictor::Predictor(Ops& o, const UNet& unet, std::span<const TextStates> prompts, std::span<const float> sizes,
+                     const Shape& latent, View extra, Guidance guidance, Prediction prediction, std::span<const float> timesteps)
+    : ops_(o), unet_(unet), batch_(latent[0]), timesteps_(timesteps), guidance_(std::move(guidance)), prediction_(prediction) {
   const int64_t rows = static_cast<int64_t>(guidance_.branches.size()) * batch_;
-  const auto upload = [&](const Shape& shape, std::span<const float> values) {
-    const std::vector<float> repeated = branch_rows(values, states.key_lengths.size());
-    return o.upload(DType::f32, shape, std::span<const float>(repeated));
-  };
   inputs_ = o.make(o.compute(), latent.with(0, rows).with(3, unet.spec().in_channels));
   outputs_ = o.make(DType::f32, inputs_.shape().with(3, unet.spec().out_channels));
+  for (const TextStates& states : prompts) prompts_.push_back(read(states, sizes));
+  use_prompt(0);
+  times_ = o.make(o.compute(), prompt_->all_times.shape().with(0, prompt_->state.sizes ? rows : 1));
+  if (extra) show_extra(extra);
+}
+
+Predictor::Read Predictor::read(const TextStates& states, std::span<const float> sizes) const {
+  const size_t texts = states.key_lengths.size();
+  const int64_t rows = static_cast<int64_t>(guidance_.branches.size()) * batch_;
+  const auto upload = [&](const Shape& shape, std::span<const float> values) {
+    const std::vector<float> repeated = branch_rows(values, texts);
+    return ops_.upload(DType::f32, shape, std::span<const float>(repeated));
+  };
   const Tensor exact = upload({rows, states.tokens, states.width}, states.values);
-  const Tensor context = o.cast(exact, o.compute());
-  const std::vector<int32_t> lengths = branch_rows(std::span(states.key_lengths), states.key_lengths.size());
+  const Tensor context = ops_.cast(exact, ops_.compute());
+  const std::vector<int32_t> lengths = branch_rows(std::span(states.key_lengths), texts);
   Conditions conditions{.context = context, .key_lengths = lengths};
   Tensor pooled, numbers, scale;
-  if (const int64_t width = unet.spec().guidance_embedding; width > 0) {
+  if (const int64_t width = unet_.spec().guidance_embedding; width > 0) {
     const std::vector<float> wave = guidance_wave(static_cast<float>(guidance_.told), width);
-    scale = o.upload(DType::f32, {1, width}, std::span<const float>(wave));
+    scale = ops_.upload(DType::f32, {1, width}, std::span<const float>(wave));
     conditions.guidance = scale;
   }
-  if (unet.spec().pooled_embedding > 0) {
+  if (unet_.spec().pooled_embedding > 0) {
     pooled = upload({rows, states.pooled_width}, states.pooled);
-    numbers = upload({static_cast<int64_t>(sizes.size() / states.key_lengths.size()) * rows}, sizes);
+    numbers = upload({static_cast<int64_t>(sizes.size() / texts) * rows}, sizes);
     conditions.pooled = pooled;
     conditions.sizes = numbers;
   }
-  prompt_ = unet.read(o, conditions);
+  Read result{.tokens = states.tokens, .state = unet_.read(ops_, conditions), .all_times = {}};
 
   // Where rows are told different sizes, each has its own embedding of a timestep.
-  const int64_t each = prompt_.sizes ? rows : 1;
   std::vector<float> repeated;
-  for (const float t : timesteps) repeated.insert(repeated.end(), static_cast<size_t>(each), t);
-  const Tensor t = o.upload(DType::f32, {static_cast<int64_t>(repeated.size())}, std::span<const float>(repeated));
-  all_times_ = unet.embed(o, t, prompt_);
-  times_ = o.make(o.compute(), all_times_.shape().with(0, each));
-  if (extra) show_extra(extra);
+  for (const float t : timesteps_) repeated.insert(repeated.end(), static_cast<size_t>(result.state.sizes ? rows : 1), t);
+  const Tensor t = ops_.upload(DType::f32, {static_cast<int64_t>(repeated.size())}, std::span<const float>(repeated));
+  result.all_times = unet_.embed(ops_, t, result.state);
+  return result;
 }
 
 // The same at every step, so it is written once: zeros for a branch that does not see it.
@@ -102,16 +103,16 @@ Tensor Predictor::operator()(View x, const Level& level) const {
   invariant(at != timesteps_.end() && *at == static_cast<float>(level.t), "timestep {} was not foreseen", level.t);
   const auto which = at - timesteps_.begin();
   const int64_t each = times_.shape()[0];
-  ops_.copy(times_, all_times_.slice(0, which * each, (which + 1) * each));
+  ops_.copy(times_, prompt_->all_times.slice(0, which * each, (which + 1) * each));
   {
     const Tensor scaled = ops_.combine({{static_cast<float>(level.input_scale()), x}});
     const View latents = inputs_.slice(3, 0, x.shape[3]);
     for (int64_t row = 0; row < inputs_.shape()[0]; row += batch_) ops_.copy(latents.slice(0, row, row + batch_), scaled);
   }
-  std::vector<View> reads = prompt_.views();
+  std::vector<View> reads = prompt_->state.views();
   reads.insert(reads.end(), {inputs_, times_});
-  ops_.stage(fmt::format("unet {} {} tokens", inputs_.shape().str(), tokens_), reads, outputs_,
-             [&] { return unet_.predict(ops_, inputs_, times_, prompt_); });
+  ops_.stage(fmt::format("unet {} {} tokens", inputs_.shape().str(), prompt_->tokens), reads, outputs_,
+             [&] { return unet_.predict(ops_, inputs_, times_, prompt_->state); });
   const View outputs = outputs_;
   if (observer_ && !ops_.rehearsing()) observer_(outputs);
 

@@ -34,13 +34,14 @@ Guidance edit_guidance(double scale, double image_scale);
 
 class Predictor {
  public:
-  // Reads the prompts and embeds the timesteps, once. `states` has one row a text; the pictures of `latent` [batch,h,w,C] share
-  // them. `sizes`: the numbers that SDXL reads beside the pooled text, [texts, count]. `extra` f32 [batch,h,w,E] are channels
-  // that follow the latent's, unscaled, at every step; it may be empty. `timesteps`, in rising order, are those of all levels to
-  // come.
-  Predictor(Ops&, const UNet&, const TextStates& states, std::span<const float> sizes, const Shape& latent, View extra, Guidance,
-            Prediction, std::span<const float> timesteps);
+  // Reads the prompts and embeds the timesteps, once. Each of `prompts` has one row a text; the pictures of `latent`
+  // [batch,h,w,C] share them. `sizes`: the numbers that SDXL reads beside the pooled text, [texts, count]. `extra` f32
+  // [batch,h,w,E] are channels that follow the latent's, unscaled, at every step; it may be empty. `timesteps`, in rising order,
+  // are those of all levels to come.
+  Predictor(Ops&, const UNet&, std::span<const TextStates> prompts, std::span<const float> sizes, const Shape& latent, View extra,
+            Guidance, Prediction, std::span<const float> timesteps);
 
+  void use_prompt(size_t i) { prompt_ = &prompts_[i]; }  // from the next call on; the first at the beginning
   // x f32 [batch,h,w,C] at `level` -> the clean estimate, f32, of the same shape.
   Tensor operator()(View x, const Level& level) const;
   // Called with the network's raw outputs, f32 [branches*batch,h,w,C].
@@ -54,10 +55,17 @@ class Predictor {
 
   Ops& ops_;
   const UNet& unet_;
-  PromptState prompt_;
-  int64_t batch_, tokens_;
+  // What the network makes of one prompt.
+  struct Read {
+    int64_t tokens = 0;
+    PromptState state;
+    Tensor all_times;  // for each timestep a row, or one for each row of the inputs
+  };
+  Read read(const TextStates& states, std::span<const float> sizes) const;
+  std::vector<Read> prompts_;
+  const Read* prompt_ = nullptr;
+  int64_t batch_;
   std::span<const float> timesteps_;
-  Tensor all_times_;  // for each timestep a row, or one for each row of the inputs
   // What the recorded step reads and writes, at one address for all steps. Inputs and times are in the compute type.
   Tensor inputs_, times_, outputs_;
   Guidance guidance_;

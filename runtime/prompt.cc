@@ -212,7 +212,60 @@ Chunk empty_chunk(int pad_token) {
   return chunk;
 }
 
-std::vector<Chunk> chunks(const Tokenizer& tokenizer, std::span<const Segment> segments, int pad_token) {
+namespace {
+
+bool same_letters(std::string_view a, std::string_view b) {
+  const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c; };
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [&](char x, char y) { return lower(x) == lower(y); });
+}
+
+bool joins(char a, char b) {  // whether two neighbouring characters are of one word
+  const auto of_word = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           (static_cast<unsigned char>(c) & 0x80) != 0;
+  };
+  return of_word(a) && of_word(b);
+}
+
+// The longest new word that begins at `at`; null: none.
+const NewWord* new_word_at(std::string_view text, size_t at, std::span<const NewWord> words) {
+  const NewWord* found = nullptr;
+  for (const NewWord& word : words) {
+    const size_t size = word.text.size(), end = at + size;
+    if (size == 0 || !same_letters(text.substr(at, size), word.text) || (at > 0 && joins(text[at - 1], text[at])) ||
+        (end < text.size() && joins(text[end - 1], text[end])))
+      continue;
+    if (found == nullptr || size > found->text.size()) found = &word;
+  }
+  return found;
+}
+
+// The tokens of a text: ordinary ones each by itself, those of a new word together.
+std::vector<std::vector<int>> token_runs(const Tokenizer& tokenizer, std::string_view text, std::span<const NewWord> words) {
+  std::vector<std::vector<int>> runs;
+  const auto encode = [&](std::string_view part) {
+    for (const int id : tokenizer.encode(part)) runs.push_back({id});
+  };
+  size_t from = 0;
+  for (size_t at = 0; at < text.size() && !words.empty();) {
+    const NewWord* word = new_word_at(text, at, words);
+    if (word == nullptr) {
+      at++;
+      continue;
+    }
+    encode(text.substr(from, at - from));
+    std::vector<int>& run = runs.emplace_back();
+    for (int i = 0; i < word->count; i++) run.push_back(word->first + i);
+    from = at += word->text.size();
+  }
+  encode(text.substr(from));
+  return runs;
+}
+
+}  // namespace
+
+std::vector<Chunk> chunks(const Tokenizer& tokenizer, std::span<const Segment> segments, int pad_token,
+                          std::span<const NewWord> new_words) {
   std::vector<Chunk> out{empty_chunk(pad_token)};
   bool open = true;  // whether the last chunk still takes words
   for (const Segment& segment : segments) {
@@ -224,14 +277,16 @@ std::vector<Chunk> chunks(const Tokenizer& tokenizer, std::span<const Segment> s
     const auto weight = static_cast<float>(segment.weight);
     if (!std::isfinite(weight))
       throw fail(Code::usage, "the prompt has a weight of {}: use weights near 1, say 0.5 to 1.5", segment.weight);
-    for (const int id : tokenizer.encode(segment.text)) {
-      if (!open || out.back().words == Tokenizer::kWords) out.push_back(empty_chunk(pad_token));
+    for (const std::vector<int>& run : token_runs(tokenizer, segment.text, new_words)) {
+      if (!open || out.back().words + static_cast<int>(run.size()) > Tokenizer::kWords) out.push_back(empty_chunk(pad_token));
       open = true;
       Chunk& chunk = out.back();
-      const auto at = static_cast<size_t>(++chunk.words);
-      chunk.ids[at] = id;
-      chunk.weights[at] = weight;
-      chunk.ids[at + 1] = Tokenizer::kEnd;
+      for (const int id : run) {
+        const auto at = static_cast<size_t>(++chunk.words);
+        chunk.ids[at] = id;
+        chunk.weights[at] = weight;
+        chunk.ids[at + 1] = Tokenizer::kEnd;
+      }
     }
   }
   return out;

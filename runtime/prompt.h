@@ -41,10 +41,19 @@ struct Chunk {
   bool weighted() const;  // some weight is not 1
 };
 
+// A word that a text encoder has learned (a textual inversion). It stands for the tokens first, first + 1, ..., which come
+// after the vocabulary.
+struct NewWord {
+  std::string text;
+  int first = 0, count = 0;
+};
+
 // At least one chunk. More than one means the prompt is longer than a text encoder reads, or holds BREAK; the encoder's
 // outputs are then joined along the tokens. `pad_token` fills the chunk after the end token.
+// New words are found whatever their case, where no letter or digit adjoins them, and are not cut by the end of a chunk.
 // Throws Error(usage) for a weight that no float can hold.
-std::vector<Chunk> chunks(const Tokenizer& tokenizer, std::span<const Segment> segments, int pad_token);
+std::vector<Chunk> chunks(const Tokenizer& tokenizer, std::span<const Segment> segments, int pad_token,
+                          std::span<const NewWord> new_words = {});
 
 // The chunk of no words, to bring two prompts to one number of chunks.
 Chunk empty_chunk(int pad_token);

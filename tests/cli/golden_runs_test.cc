@@ -1,4 +1,5 @@
 // Whole runs of the program against the reference's, step by step, on every device in float; bf16 as a sanity check.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "tests/cli/golden_run.h"
@@ -41,6 +42,27 @@ TEST_P(GoldenRun, FollowsTheReference) {
 
 INSTANTIATE_TEST_SUITE_P(Devices, GoldenRun, testing::Combine(testing::ValuesIn(runs()), testing::Values("reference", "cpu")),
                          [](const auto& run) { return name_of_run(std::get<0>(run.param)) + "_" + std::get<1>(run.param); });
+
+// Adapters, by the options that name them.
+struct AdapterRun {
+  const char *run, *option, *file;
+};
+void PrintTo(const AdapterRun& a, std::ostream* to) {
+  *to << a.run;
+}
+class GoldenAdapter : public testing::TestWithParam<AdapterRun> {};
+INSTANTIATE_TEST_SUITE_P(Cpu, GoldenAdapter,
+                         testing::Values(AdapterRun{"sd1/lora_kohya", "--lora", "lora-sd1-kohya.safetensors:0.8"},
+                                         AdapterRun{"sd1/lora_peft", "--lora", "lora-sd1-peft.safetensors:1"},
+                                         AdapterRun{"sdxl/lora_ldm_names", "--lora", "lora-sdxl-kohya.safetensors:0.7"},
+                                         AdapterRun{"sd1/textual_inversion", "--embedding", "ti-sd1-diffusers.safetensors"}),
+                         [](const auto& a) { return name_of_run(a.param.run); });
+
+TEST_P(GoldenAdapter, FollowsTheReference) {
+  const auto& [run, option, file] = GetParam();
+  const std::string path = (golden() / "models" / file).string();
+  check_golden_run(run, fmt::format("--precision f32 --device cpu {} '{}'", option, path), kFloat);
+}
 
 class Bf16Run : public GoldenRun {};
 

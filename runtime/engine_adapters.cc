@@ -1,0 +1,51 @@
+// Adapters: what changes a loaded model until others are asked for.
+#include "core/error.h"
+#include "core/log.h"
+#include "loader/textual_inversion.h"
+#include "runtime/engine.h"
+
+namespace cudream {
+
+std::vector<std::string> Engine::use_loras(const std::vector<LoraUse>& uses) {
+  if (uses == loras_) return {};
+  if (!model_) throw fail(Code::usage, "random weights take no LoRA");
+  std::vector<std::string> notices;
+  WeightChanges changes;
+  for (const LoraUse& use : uses) {
+    const auto lora = std::make_shared<const Lora>(use.path);
+    const Lora::Fit fit = changes.add(lora, use.strength, model_->names(), spec_);
+    notices.push_back(
+        fmt::format("LoRA {}: {} of {} keys used{}", use.path.stem().string(), fit.weights.size(), lora->size(),
+                    fit.unused.empty()
+                        ? ""
+                        : fmt::format("; not used: {}", printable(fit.unused.front()) + (fit.unused.size() > 1 ? ", ..." : ""))));
+  }
+  // Weights that were changed before come from the file again, so nothing of an earlier LoRA stays. Until all are done,
+  // those of both are counted as changed: the next call then puts right what an error left.
+  changed_.merge(changes.names());
+  loras_ = uses;
+  ops_.forget_recordings();
+  try {
+    reload_weights(*model_, *store_, *device_, changed_, changes);
+  } catch (...) {
+    loras_ = {{}};
+    throw;
+  }
+  changed_ = changes.names();
+  return notices;
+}
+
+void Engine::use_words(const std::vector<std::filesystem::path>& inversions) {
+  new_words_ = {.words = {}, .vectors = std::vector<std::vector<float>>(spec_.text_encoders.size())};
+  int next = Tokenizer::kVocabulary;
+  for (const std::filesystem::path& path : inversions) {
+    const TextualInversion inversion = read_textual_inversion(path, spec_);
+    const int count = static_cast<int>(inversion.count);
+    for (const std::string& word : inversion.words) new_words_.words.push_back({word, next, count});
+    for (size_t e = 0; e < inversion.vectors.size(); e++)
+      new_words_.vectors[e].insert(new_words_.vectors[e].end(), inversion.vectors[e].begin(), inversion.vectors[e].end());
+    next += count;
+  }
+}
+
+}  // namespace cudream
