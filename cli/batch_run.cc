@@ -198,7 +198,7 @@ void BatchRun::make(Session& session, size_t item) {
   const bool again = entry != nullptr && !entry->file.empty();
   if (!again) entry = &journal_.plan(keys_[item], job.seed, free_name(job, item));
   if (again || options_.overwrite) production.exists = Exists::replace;
-  const fs::path file = options_.output / entry->file;
+  fs::path file = options_.output / entry->file;
   const auto begun = std::chrono::steady_clock::now();
   produce(
       session, production, [&](const NameFields&) { return file; }, progress_);
@@ -226,10 +226,10 @@ std::string BatchRun::free_name(const Job& job, size_t item) {
                     .prompt = job.prompt,
                     .model = job.model,
                     .sampler = job.sampler};
-  const std::string own = output_name(kDefaultName, fields);
+  std::string own = output_name(kDefaultName, fields);
   if (!journal_.has_planned(own) && (options_.overwrite || !fs::exists(options_.output / own))) return own;
   while (true) {
-    const std::string name = names_.next(fields).filename();
+    std::string name = names_.next(fields).filename();
     if (!journal_.has_planned(name)) return name;
   }
 }

@@ -1,6 +1,7 @@
 // cudream plan: the memory that `cudream generate` with the same options takes, to the byte, without loading or running.
 #include <fmt/format.h>
 
+#include <CLI/CLI.hpp>
 #include <memory>
 #include <nlohmann/json.hpp>
 

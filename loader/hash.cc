@@ -76,13 +76,13 @@ std::string cached_sha256_of_file(const std::filesystem::path& path, const std::
   const std::filesystem::path entry = cache_entry(path);
   try {
     if (!entry.empty() && std::filesystem::exists(entry)) {
-      const std::string known = read_text(entry, 2 * kDigits);
+      std::string known = read_text(entry, 2 * kDigits);
       if (known.size() == kDigits && known.find_first_not_of("0123456789abcdef") == std::string::npos) return known;
     }
   } catch (const std::exception& e) {
     log(LogLevel::debug, "{}: {}", entry.string(), e.what());
   }
-  const std::string digest = sha256_of_file(path, progress);
+  std::string digest = sha256_of_file(path, progress);
   try {
     if (entry.empty() || entry != cache_entry(path)) return digest;  // it changed meanwhile
     std::filesystem::create_directories(entry.parent_path());

@@ -232,6 +232,7 @@ std::vector<Job> ordered_jobs(const Model& model, const WeightStore& store, bool
 
 WeightLayout layout_of(const std::vector<Job>& jobs, const WeightStore& store, const Device& device, bool in_turn) {
   std::vector<StoredWeight> order;
+  order.reserve(jobs.size());
   for (const Job& job : jobs) order.push_back({job.request, job.type.value_or(DType::f32)});
   return store.lay_out(device, order, in_turn);
 }

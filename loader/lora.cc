@@ -224,7 +224,8 @@ void Lora::add(size_t i, double strength, std::span<float> weight) const {
   }
 }
 
-Lora::Fit WeightChanges::add(std::shared_ptr<const Lora> lora, double strength, const NameTable& names, const ModelSpec& spec) {
+Lora::Fit WeightChanges::add(const std::shared_ptr<const Lora>& lora, double strength, const NameTable& names,
+                             const ModelSpec& spec) {
   Lora::Fit fit = lora->fit(names, spec);
   for (const auto& [name, module] : fit.weights) changes_[name].push_back({lora, module, strength});
   return fit;

@@ -54,7 +54,7 @@ class Lora {
 class WeightChanges {
  public:
   // Throws as Lora::fit does. Returns how many modules of the file are used.
-  Lora::Fit add(std::shared_ptr<const Lora>, double strength, const NameTable&, const ModelSpec&);
+  Lora::Fit add(const std::shared_ptr<const Lora>&, double strength, const NameTable&, const ModelSpec&);
   bool touches(std::string_view name) const { return changes_.find(name) != changes_.end(); }
   void apply(std::string_view name, std::span<float> weight) const;
   bool empty() const { return changes_.empty(); }

@@ -52,6 +52,7 @@ std::vector<int> heads_of(const Config& config, Family family, const std::vector
 std::vector<int> depths(const Shapes& shapes, const std::string& place) {
   std::vector<int> found;
   const int resnets = shapes.count(place + "resnets", "conv1.weight");
+  found.reserve(static_cast<size_t>(resnets));
   for (int j = 0; j < resnets; j++)
     found.push_back(shapes.count(fmt::format("{}attentions.{}.transformer_blocks", place, j), "norm1.weight"));
   return found;

@@ -14,6 +14,10 @@ int64_t width_of(const TensorInfo& t) {
   return t.shape.empty() ? 0 : static_cast<int64_t>(t.shape.back());
 }
 
+int64_t count_of(const TensorInfo& t) {
+  return t.shape.size() == 2 ? static_cast<int64_t>(t.shape.front()) : 1;
+}
+
 // The tensor an encoder reads: SDXL's files name them, others hold one.
 const TensorInfo* tensor_for(const SafetensorsFile& file, const ModelSpec& spec, size_t encoder) {
   const SafetensorsHeader& header = file.header();
@@ -50,7 +54,7 @@ TextualInversion read_textual_inversion(const std::filesystem::path& path, const
           "family of models",
           path.string(), width_of(t == nullptr ? first : *t), widths(spec));
     found.vectors.push_back(file.floats(*t));
-    const int64_t count = static_cast<int64_t>(found.vectors.back().size()) / width_of(*t);
+    const int64_t count = count_of(*t);
     if (count < 1 || count > 75 || (e > 0 && count != found.count))
       throw fail(Code::bad_file, "{} stands for {} tokens; from 1 to 75 fit, as many for each text encoder", path.string(),
                  count);

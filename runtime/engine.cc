@@ -84,8 +84,8 @@ void Engine::load_random(const ModelSpec& spec) {
   for (size_t i = 0; i < store_->requests().size(); i++) {
     const Weight& w = store_->requests()[i].weight;
     // Uniform with unit variance over the square root of the fan-in keeps activations of order one; vectors are near 1.
-    const double fan_in = w.shape.rank > 1 ? static_cast<double>(w.shape.size() / w.shape[0]) : 1;
-    const auto spread = static_cast<float>(std::sqrt(12.0 / fan_in) * (w.shape.rank > 1 ? 1 : 0.01));
+    const int64_t fan_in = w.shape.rank > 1 ? w.shape.size() / w.shape[0] : 1;
+    const auto spread = static_cast<float>(std::sqrt(12.0 / static_cast<double>(fan_in)) * (w.shape.rank > 1 ? 1 : 0.01));
     const float center = w.shape.rank > 1 ? 0.f : 1.f;
     values.resize(static_cast<size_t>(w.shape.size()));
     for (bf16& v : values) {

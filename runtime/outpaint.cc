@@ -32,6 +32,7 @@ std::vector<std::pair<int, int>> spans(int from, int length, int most) {
   if (length <= most) return {{from, length}};
   const int step = most * 3 / 4, count = (length - most + step - 1) / step + 1;
   std::vector<std::pair<int, int>> cut;
+  cut.reserve(static_cast<size_t>(count));
   for (int i = 0; i < count; i++)
     cut.emplace_back(from + static_cast<int>(std::lround(static_cast<double>(length - most) * i / (count - 1))), most);
   return cut;

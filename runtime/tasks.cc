@@ -49,25 +49,29 @@ Canvas read_canvas(const Job& job) {
 
 // Latents [N,h,w,C] at another size, between the centers of their neighbors, as PyTorch's interpolate does it.
 std::vector<float> bilinear(std::span<const float> latents, const Shape& from, int height, int width) {
-  const auto place = [](int i, int to, int64_t of) {  // the two neighbors and the share of the second
+  struct Place {
+    int64_t first, second;
+    float share;  // of the second
+  };
+  const auto place = [](int i, int to, int64_t of) {
     const double at = std::clamp((i + 0.5) * static_cast<double>(of) / to - 0.5, 0.0, static_cast<double>(of - 1));
     const auto first = static_cast<int64_t>(at);
-    return std::tuple(first, std::min(first + 1, of - 1), static_cast<float>(at - static_cast<double>(first)));
+    return Place{first, std::min(first + 1, of - 1), static_cast<float>(at - static_cast<double>(first))};
   };
   std::vector<float> out;
   for (int64_t n = 0; n < from[0]; n++)
     for (int y = 0; y < height; y++)
       for (int x = 0; x < width; x++) {
-        const auto [y0, y1, down] = place(y, height, from[1]);
-        const auto [x0, x1, right] = place(x, width, from[2]);
+        const Place down = place(y, height, from[1]);
+        const Place right = place(x, width, from[2]);
         for (int64_t c = 0; c < from[3]; c++) {
           const auto row = [&](int64_t sy) {
             const auto value = [&](int64_t sx) {
               return latents[static_cast<size_t>(((n * from[1] + sy) * from[2] + sx) * from[3] + c)];
             };
-            return std::lerp(value(x0), value(x1), right);
+            return std::lerp(value(right.first), value(right.second), right.share);
           };
-          out.push_back(std::lerp(row(y0), row(y1), down));
+          out.push_back(std::lerp(row(down.first), row(down.second), down.share));
         }
       }
   return out;

@@ -149,8 +149,10 @@ std::optional<Slices> choose_slices(const GroupNormLayer& l, int64_t pictures) {
   const int64_t pixels = (l.pixels + wanted - 1) / wanted, count = (l.pixels + pixels - 1) / pixels;
   // Few slices: chunks of whole groups, whole vectors and whole sectors of memory give more blocks.
   const int64_t step = std::lcm(std::lcm(each, vector), 32 / size_of(l.type));
-  int64_t chunk = l.channels;
-  while (count * (l.channels / chunk) < kFewBlocks && chunk % 2 == 0 && chunk / 2 % step == 0) chunk /= 2;
+  invariant(step > 0, "GroupNorm of {} channels in {} groups", l.channels, l.groups);
+  int64_t chunks = 1;
+  while (count * chunks < kFewBlocks && l.channels % (2 * chunks * step) == 0) chunks *= 2;
+  const int64_t chunk = l.channels / chunks;
 
   const int64_t columns = chunk / vector,
                 rows = std::max<int64_t>(1, kGroupThreads / columns);  // vectors that a block reads at once
