@@ -1,6 +1,7 @@
 // Parsing items with the option table of `generate`, so that a batch can ask for whatever the program can make.
 #include "cli/batch_items.h"
 
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -34,7 +35,7 @@ ItemParser::ItemParser() : table_(std::make_unique<Table>()) {
   for (const CLI::Option* option : app.get_options()) {
     const std::string& name = option->get_lnames().front();
     for (const std::string& other : option->get_snames()) long_names_[other] = name;
-    if (option->get_type_name() == "FILE") file_options_.insert(name);
+    if (option->get_type_name() == "FILE") file_options_[name] = option->get_delimiter();
   }
 }
 
@@ -63,7 +64,10 @@ std::vector<Field> ItemParser::given(const CLI::App& command) const {
   for (const CLI::Option* option : command.get_options()) {
     if (option->count() == 0 || option->get_lnames().empty()) continue;
     const std::string& name = option->get_lnames().front();
-    if (table_->app.get_option_no_throw("--" + name) != nullptr) fields.push_back({name, {option->results().back()}});
+    if (table_->app.get_option_no_throw("--" + name) == nullptr) continue;
+    const auto& values = option->results();
+    const std::string list(1, option->get_delimiter());  // NUL where it takes one value, which is the last
+    fields.push_back({name, {list[0] == 0 ? values.back() : fmt::format("{}", fmt::join(values, list))}});
   }
   return fields;
 }
@@ -94,10 +98,17 @@ std::vector<BatchItem> batch_items(ItemParser& parser, const std::vector<Record>
   return items;
 }
 
+std::vector<std::string> ItemParser::files_of(const std::string& option, const std::string& value) const {
+  const auto found = file_options_.find(option);
+  if (found == file_options_.end()) return {};
+  return found->second == 0 ? std::vector{value} : CLI::detail::split(value, found->second);
+}
+
 void ItemParser::check_files(const BatchItem& item) const {
   for (const auto& [name, value] : item.fields)
-    if (file_options_.contains(name) && !readable(value) && value != "alpha")
-      throw fail(Code::not_found, "--{} {}: no file that can be read", name, printable(value));
+    for (const std::string& file : files_of(name, value))
+      if (!readable(file) && file != kAlphaMask)
+        throw fail(Code::not_found, "--{} {}: no file that can be read", name, printable(file));
 }
 
 std::string ItemParser::key(const BatchItem& item, const std::string& setting, int occurrence) const {
@@ -107,7 +118,8 @@ std::string ItemParser::key(const BatchItem& item, const std::string& setting, i
   for (const auto& [name, value] : fields) {
     if (name == "count") continue;
     text += fmt::format("{}={}:{}\n", name, value.size(), value);
-    if (file_options_.contains(name) && readable(value)) text += sha256_of_file(value) + "\n";
+    for (const std::string& file : files_of(name, value))
+      if (readable(file)) text += sha256_of_file(file) + "\n";
   }
   if (!item.options.seed) text += fmt::format("occurrence={}\n", occurrence);
   return sha256(std::as_bytes(std::span(text)));

@@ -3,7 +3,6 @@
 
 #include <map>
 #include <memory>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -39,9 +38,10 @@ class ItemParser {
 
  private:
   struct Table;
+  std::vector<std::string> files_of(const std::string& option, const std::string& value) const;
   std::unique_ptr<Table> table_;
   std::map<std::string, std::string> long_names_;
-  std::set<std::string> file_options_;
+  std::map<std::string, char> file_options_;  // and what separates the files of a list; NUL: they take one
 };
 
 // In the order of the file. Throws Error(usage) when there are more than `most`.

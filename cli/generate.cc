@@ -1,4 +1,6 @@
 // cudream generate: one prompt, one or more pictures.
+#include <fmt/ranges.h>
+
 #include <CLI/CLI.hpp>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -23,6 +25,7 @@ struct Options {
 struct Stored {
   Job job;
   std::string image, mask;
+  std::vector<std::string> controls;
 };
 
 Stored settings_of_picture(const std::filesystem::path& path) {
@@ -33,8 +36,12 @@ Stored settings_of_picture(const std::filesystem::path& path) {
         metadata.parameters.empty() ? "holds no settings" : "was made by another program; `cudream inspect` shows its settings");
   const auto json = nlohmann::json::parse(metadata.job, nullptr, false);
   if (json.is_discarded()) throw fail(Code::bad_file, "--from {}: its settings are not JSON", path.string());
-  Stored stored{.job = job_from_json(json), .image = json.value("image", ""), .mask = json.value("mask", "")};
-  for (const std::string* name : {&stored.job.model, &stored.job.vae, &stored.job.loras, &stored.job.embeddings})
+  Stored stored{.job = job_from_json(json),
+                .image = json.value("image", ""),
+                .mask = json.value("mask", ""),
+                .controls = json.value("control_images", std::vector<std::string>{})};
+  for (const std::string* name :
+       {&stored.job.model, &stored.job.vae, &stored.job.loras, &stored.job.embeddings, &stored.job.controls})
     if (name->find('/') != std::string::npos)
       throw fail(Code::bad_file, "--from {}: \"{}\" is no model name", path.string(), printable(*name));
   return stored;
@@ -55,6 +62,9 @@ void take_settings(Options& options, CLI::App& app) {
   if (!stored.mask.empty() && job.mask.empty())
     throw fail(Code::usage, "--from {}: it was made with the mask {}; pass that one with --mask", options.from.string(),
                printable(stored.mask));
+  if (!stored.controls.empty() && job.control_images.empty())
+    throw fail(Code::usage, "--from {}: its ControlNets saw {}; pass these with --control-image", options.from.string(),
+               printable(fmt::format("{}", fmt::join(stored.controls, ", "))));
 }
 
 int run(Options options) {
@@ -70,6 +80,7 @@ int run(Options options) {
     golden.job.model = job.model;
     golden.job.loras = job.loras;
     golden.job.embeddings = job.embeddings;
+    golden.job.controls = job.controls;
     job = golden.job;
     checks.schedule = golden.schedule;
     checks.skip_positive_only = checks.sparse_mask = true;
@@ -120,6 +131,7 @@ Command add_generate(CLI::App& app) {
   cudream generate --edit "make it night" --image fox.png --image-guidance 1.5
   cudream generate "a red fox" --hires 2 --hires-strength 0.5          again at twice the size
   cudream generate "a red fox" --seed 7 --variation-strength 0.1 --count 4
+  cudream generate "a castle" --control canny:0.8 --control-image edges.png
   cudream generate "pebbles" --tile xy                                 edges that meet)~");
   return [&app, options] {
     if (!options->from.empty()) take_settings(*options, app);

@@ -93,6 +93,18 @@ void add_xl_options(CLI::App& app, Job& job) {
   app.add_option("--negative-aesthetic", job.negative_aesthetic, "SDXL refiner: the same for the negative prompt");
 }
 
+void add_control_options(CLI::App& app, Job& job) {
+  add_list_option(app, "--control", job.controls,
+                  "ControlNet by name, how strongly it acts, and between which shares of the steps: canny, canny:0.8 or "
+                  "canny:0.8:0:0.5 (repeatable)",
+                  "NAME[:STRENGTH[:START[:END]]]");
+  app.add_option("--control-image", job.control_images, "What it sees, such as edges or depths; one for each --control, in order")
+      ->type_name("FILE")
+      ->delimiter(',')
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+}
+
 // What is made from a picture.
 void add_picture_options(CLI::App& app, Job& job) {
   const auto edit = [&job](const std::string& instruction) {
@@ -179,6 +191,7 @@ void add_job_options(CLI::App& app, JobOptions& options) {
                   "NAME[:STRENGTH]");
   add_list_option(app, "--embedding", job.embeddings,
                   "Textual inversion by name: its name is a word of prompts then (repeatable)", "NAME");
+  add_control_options(app, job);
   add_xl_options(app, job);
   app.add_option("-c,--count", options.count, "How many pictures to make")->check(CLI::Range(1, 1000000))->capture_default_str();
   add_picture_options(app, job);

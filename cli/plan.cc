@@ -24,6 +24,7 @@ void print_json(const MemoryPlan& plan, const Device& device, bool fits) {
   fmt::print("{}\n", nlohmann::json{{"device", device.info().kind},
                                     {"weights", plan.weights.parts},
                                     {"weight_bytes", plan.weights.device_bytes()},
+                                    {"controlnet_bytes", plan.controls},
                                     {"host_bytes", plan.weights.host_bytes()},
                                     {"packing_bytes", plan.packing},
                                     {"stages", stages},
@@ -41,6 +42,7 @@ void print(const MemoryPlan& plan, const Device& device, bool fits) {
     fmt::print("{:<9} {:<34} {:>15} bytes\n", kind, name, bytes);
   };
   for (const auto& [part, bytes] : plan.weights.parts) line("weights", part, bytes);
+  if (plan.controls > 0) line("weights", "controlnet", plan.controls);
   if (plan.weights.in_turn) line("", "in turn: the largest", plan.weights.device_bytes());
   for (const auto& [key, stage] : plan.job.stages) line("stage", key, stage.layout.bytes);
   line("stages", "one after another: the largest", plan.job.stage_bytes);
@@ -58,6 +60,7 @@ int run(Options options) {
   Engine engine(open_device(options.host.device_options()));
   engine.prepare(model, options.host.offload);
   complete(job, engine.spec());
+  engine.prepare_controls(find_controls(open_catalog(options.host), job));
   if (!job.image.empty() || !job.hires.empty())
     throw fail(Code::unsupported, "plan foresees pictures made from words; leave out --image and --hires");
   const MemoryPlan plan = engine.memory(job, {}, options.batch);

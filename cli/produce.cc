@@ -26,6 +26,16 @@ void add_mask(Parameters& p, const Job& job) {
   p.values.emplace_back("Masked area padding", number(job.mask_padding));
 }
 
+// As the ControlNet extension of A1111 writes them.
+void add_controls(Parameters& p, const Job& job) {
+  for (int i = 0; const ControlText& control : parse_controls(job.controls)) {
+    const ControlWindow& w = control.window;
+    p.values.emplace_back(fmt::format("ControlNet {}", i++),
+                          fmt::format("Module: none, Model: {}, Weight: {:g}, Guidance Start: {:g}, Guidance End: {:g}",
+                                      control.name, w.strength, w.start, w.end));
+  }
+}
+
 void add_hires(Parameters& p, const Job& job) {
   p.values.emplace_back("Denoising strength", number(job.hires_strength));
   p.values.emplace_back(job.hires.find('x') == std::string::npos ? "Hires upscale" : "Hires resize", job.hires);
@@ -53,6 +63,7 @@ Metadata describe_picture(const Job& job, const std::string& libraries) {
   if (!job.mask.empty()) add_mask(p, job);
   if (!job.grow.empty()) p.values.emplace_back("Outpaint", job.grow);
   if (!job.hires.empty()) add_hires(p, job);
+  add_controls(p, job);
   if (job.variation_strength > 0) {
     p.values.emplace_back("Variation seed", std::to_string(job.variation_seed.value_or(job.seed + 1)));
     p.values.emplace_back("Variation seed strength", number(job.variation_strength));

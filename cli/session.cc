@@ -163,6 +163,18 @@ std::vector<std::string> split_list(const std::string& list) {
 
 }  // namespace
 
+std::vector<ControlUse> find_controls(const Catalog& catalog, Job& job) {
+  std::vector<ControlUse> uses;
+  std::vector<std::string> names;
+  for (ControlText control : parse_controls(job.controls)) {
+    uses.push_back({resolve(catalog, control.name), control.window});
+    control.name = uses.back().path.stem().string();
+    names.push_back(control.str());
+  }
+  job.controls = fmt::format("{}", fmt::join(names, ","));
+  return uses;
+}
+
 void Session::use_adapters(Job& job) {
   std::vector<LoraUse> uses;
   std::vector<std::string> names;
@@ -175,6 +187,7 @@ void Session::use_adapters(Job& job) {
   for (const std::string* text : {&job.prompt, &job.negative, &job.prompt_2})
     for (const LoraTag& tag : take_tags(*text).loras) uses.push_back({catalog_.find(tag.name).path, tag.strength});
   for (const std::string& notice : engine_->use_loras(uses)) log(LogLevel::info, "note: {}", notice);
+  engine_->use_controls(find_controls(catalog_, job));
 
   std::vector<fs::path> inversions;
   names.clear();

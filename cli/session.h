@@ -41,6 +41,9 @@ ModelChoice choose_model(const HostOptions&, const std::string& model, Task task
 // Opens a chosen model, with the autoencoder of another where `vae` names one, and checks that it can make pictures.
 Model open_chosen(const HostOptions&, const ModelChoice&, const std::string& vae);
 
+// The ControlNets of a job, found; paths in its list become names.
+std::vector<ControlUse> find_controls(const Catalog&, Job&);
+
 // A loaded engine, and the names of what it holds.
 class Session {
  public:
@@ -51,8 +54,8 @@ class Session {
   Engine& engine() { return *engine_; }
   const std::string& model_name() const { return model_name_; }
   RunHooks hooks() const;
-  // Brings the LoRAs and textual inversions of a job onto the engine, saying what was used; paths in the job's lists become
-  // names. A prompt may only name what the catalog lists.
+  // Brings the LoRAs, ControlNets and textual inversions of a job onto the engine, saying what was used; paths in the job's
+  // lists become names. A prompt may only name what the catalog lists.
   void use_adapters(Job&);
   // Draws the wildcards of a job's prompts from its seed, keeping the templates.
   void draw_wildcards(Job&) const;

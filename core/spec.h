@@ -51,6 +51,13 @@ struct UNetSpec {
   bool operator==(const UNetSpec&) const = default;
 };
 
+// A ControlNet ("Adding Conditional Control to Text-to-Image Diffusion Models", Zhang et al. 2023): the first half of a UNet.
+struct ControlNetSpec {
+  UNetSpec encoder;                                        // its up_depth is empty
+  std::vector<int64_t> hint_channels = {16, 32, 96, 256};  // of the convolutions that read the picture, each half the size
+  bool operator==(const ControlNetSpec&) const = default;
+};
+
 // An AutoencoderKL. Level 0 is the finest.
 struct VaeSpec {
   int64_t image_channels = 3, latent_channels = 4;
@@ -84,7 +91,8 @@ struct ModelSpec {
   std::vector<TextEncoderSpec> text_encoders;
   std::optional<UNetSpec> unet;
   std::optional<VaeSpec> vae;
-  int64_t native_size = 512;         // pixels along one side of the pictures it was trained on
+  std::optional<ControlNetSpec> controlnet;  // of a file that is one
+  int64_t native_size = 512;                 // pixels along one side of the pictures it was trained on
   std::vector<std::string> assumed;  // what the file did not say and was assumed, for people: "prediction type: epsilon (...)"
 };
 

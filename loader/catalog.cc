@@ -68,13 +68,16 @@ class Scanner {
   // A folder of models, or the root of a web interface's tree, whose other folders hold other things.
   void scan(const fs::path& folder, Origin origin) {
     bool is_tree = false;
-    for (const std::string_view inner :
-         {"models/checkpoints", "models/Stable-diffusion", "models/diffusers", "checkpoints", "Stable-diffusion"}) {
-      if (!is_folder(folder / inner)) continue;
-      is_tree = true;
-      walk(folder / inner, origin, 0);
-    }
-    if (!is_tree) walk(folder, origin, 0);
+    const auto walk_inner = [&](std::initializer_list<std::string_view> inner) {
+      for (const std::string_view name : inner) {
+        if (!is_folder(folder / name)) continue;
+        is_tree = true;
+        walk(folder / name, origin, 0);
+      }
+    };
+    walk_inner({"models/checkpoints", "models/Stable-diffusion", "models/diffusers", "checkpoints", "Stable-diffusion"});
+    if (!is_tree) return walk(folder, origin, 0);
+    walk_inner({"models/controlnet", "models/ControlNet", "controlnet", "ControlNet"});
   }
 
   void scan_hugging_face(const fs::path& hub) {
@@ -84,6 +87,10 @@ class Scanner {
       name = name.substr(8);
       for (size_t at = name.find("--"); at != std::string::npos; at = name.find("--", at)) name.replace(at, 2, "/");
       const fs::path snapshot = snapshot_of(repository);
+      if (is_network(snapshot)) {
+        add(snapshot, name, Origin::hugging_face, true);
+        continue;
+      }
       if (is_file(snapshot / "model_index.json")) add(snapshot, name, Origin::hugging_face, true);
       for (const fs::path& file : children(snapshot))
         if (is_model_file(file)) add(file, name + "/" + file.stem().string(), Origin::hugging_face, false);
@@ -91,6 +98,12 @@ class Scanner {
   }
 
  private:
+  // A folder that holds one network, as diffusers saves a ControlNet or a VAE.
+  static bool is_network(const fs::path& folder) {
+    return is_file(folder / "config.json") && (is_file(folder / "diffusion_pytorch_model.safetensors") ||
+                                               is_file(folder / "diffusion_pytorch_model.fp16.safetensors"));
+  }
+
   static fs::path snapshot_of(const fs::path& repository) {
     const std::vector<fs::path> all = children(repository / "snapshots");
     if (is_file(repository / "refs/main")) {
@@ -103,7 +116,7 @@ class Scanner {
   void walk(const fs::path& folder, Origin origin, int depth) {
     for (const fs::path& child : children(folder)) {
       if (is_folder(child)) {
-        if (is_file(child / "model_index.json")) {
+        if (is_file(child / "model_index.json") || is_network(child)) {
           add(child, child.filename().string(), origin, true);
         } else if (depth < kMaxDepth) {
           walk(child, origin, depth + 1);

@@ -112,13 +112,6 @@ std::optional<Identity> recognise_lora(const Tensors& tensors) {
   return std::nullopt;
 }
 
-std::optional<Identity> recognise_controlnet(const Tensors& tensors) {
-  const bool original = tensors.containing("input_hint_block.") && !tensors.containing("model.diffusion_model.");
-  if (!original && !tensors.containing("controlnet_cond_embedding.")) return std::nullopt;
-  if (tensors.containing("add_embedding.") || tensors.containing("label_emb.")) return adapter("sdxl", "controlnet");
-  return adapter(family_of_context(last_of(tensors.containing("attn2.to_k.weight"))), "controlnet");
-}
-
 std::optional<Identity> recognise_conditioning(const Tensors& tensors) {
   if (tensors.containing("ip_adapter.") && tensors.containing("image_proj."))
     return adapter(family_of_context(last_of(tensors.containing("to_k_ip"))), "ip-adapter");
@@ -187,7 +180,6 @@ std::optional<Identity> recognise_other_model(const Tensors& tensors, const Name
 std::optional<Identity> recognise_other(const NameTable& table) {
   const Tensors tensors(table);
   if (auto found = recognise_lora(tensors)) return found;
-  if (auto found = recognise_controlnet(tensors)) return found;
   if (auto found = recognise_conditioning(tensors)) return found;
   if (auto found = recognise_embedding(tensors)) return found;
   if (auto found = recognise_taesd(tensors)) return found;

@@ -101,6 +101,7 @@ std::string component_of(const Config& config) {
   const std::string name = config.text("_class_name").value_or(config.text("model_type").value_or(""));
   if (name == "AutoencoderKL") return "vae";
   if (name == "UNet2DConditionModel") return "unet";
+  if (name == "ControlNetModel") return "controlnet";
   return name == "clip_text_model" ? "text_encoder" : "";
 }
 
@@ -162,7 +163,8 @@ ModelFiles pipeline(const Folder& folder, const fs::path& path) {
 
 void add_configs(Configs& to, std::string_view json, const std::string& origin) {
   const Config all(origin, json);
-  for (const std::string component : {"unet", "vae", "text_encoder", "text_encoder_2", "scheduler", "tokenizer", "tokenizer_2"})
+  for (const std::string component :
+       {"unet", "controlnet", "vae", "text_encoder", "text_encoder_2", "scheduler", "tokenizer", "tokenizer_2"})
     if (const auto config = all.object(component)) to.emplace(component, config->dump());
 }
 

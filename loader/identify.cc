@@ -21,15 +21,16 @@ Config config_of(const Configs& configs, const std::string& component) {
 
 // By structure, since fine-tunes have any name: SD 1.x enters its attention through 1x1 convolutions, later ones through
 // matrices; SDXL adds an embedding of sizes to the time. The refiner embeds five numbers beside the pooled text, the base six.
-Family family_of(const Shapes& shapes, const NameTable& table) {
-  if (!table.has_part("unet")) return Family::other;
-  if (shapes.has("unet.add_embedding.linear_1.weight"))
+Family family_of(const Shapes& shapes, const NameTable& table, const std::string& network) {
+  if (!table.has_part(network)) return Family::other;
+  const std::string sizes = network + ".add_embedding.linear_1.weight";
+  if (shapes.has(sizes))
     return table.has_part("text_encoder_2") && !table.has_part("text_encoder") ? Family::sdxl_refiner
-           : shapes.dim("unet.add_embedding.linear_1.weight", 1) == 2560       ? Family::sdxl_refiner
+           : shapes.dim(sizes, 1) == 2560                                      ? Family::sdxl_refiner
                                                                                : Family::sdxl;
-  for (const std::string block :
-       {"unet.down_blocks.0.attentions.0", "unet.down_blocks.1.attentions.0", "unet.mid_block.attentions.0"})
-    if (const size_t rank = shapes.rank(block + ".proj_in.weight")) return rank == 4 ? Family::sd1 : Family::sd2;
+  for (const std::string block : {"down_blocks.0", "down_blocks.1", "mid_block"})
+    if (const size_t rank = shapes.rank(fmt::format("{}.{}.attentions.0.proj_in.weight", network, block)))
+      return rank == 4 ? Family::sd1 : Family::sd2;
   return Family::other;
 }
 
@@ -184,6 +185,13 @@ void identify_unet(Identity& id, const NameTable& table, const Configs& configs)
   id.spec.native_size = native_size(id.spec, unet);
 }
 
+void identify_controlnet(Identity& id) {
+  id.verdict = Verdict::adapter;
+  id.task = "controlnet";
+  id.family = family_name(id.spec.family);
+  if (id.spec.family == Family::other) id.obstacle = "it has no text attention that is known here";
+}
+
 void identify_component(Identity& id, const NameTable& table) {
   if (id.parts.empty()) {
     id.obstacle = "none of its tensors has a name that is known here";
@@ -217,7 +225,10 @@ Identity identify(const NameTable& table, const Configs& configs) {
   const Shapes shapes(table);
   id.parts = parts_of(table);
   id.extra = extras_of(table);
-  id.spec.family = family_of(shapes, table);
+  const std::string network = table.has_part("unet") ? "unet" : "controlnet";
+  id.spec.family = family_of(shapes, table, network);
+  if (table.has_part("controlnet"))
+    id.spec.controlnet = controlnet_spec(shapes, config_of(configs, "controlnet"), id.spec.family, id.spec.assumed);
   if (table.has_part("vae")) id.spec.vae = vae_spec(shapes, config_of(configs, "vae"), id.spec.family, id.spec.assumed);
   for (const std::string part : {"text_encoder", "text_encoder_2"}) {
     if (!table.has_part(part)) continue;
@@ -227,6 +238,8 @@ Identity identify(const NameTable& table, const Configs& configs) {
   }
   if (table.has_part("unet")) {
     identify_unet(id, table, configs);
+  } else if (id.spec.controlnet) {
+    identify_controlnet(id);
   } else {
     identify_component(id, table);
   }

@@ -20,7 +20,7 @@ enum class Verdict {
 };
 std::string_view name_of(Verdict);
 
-// Configuration texts (JSON objects) by component: "unet", "vae", "text_encoder", "text_encoder_2", "scheduler",
+// Configuration texts (JSON objects) by component: "unet", "controlnet", "vae", "text_encoder", "text_encoder_2", "scheduler",
 // "tokenizer", "tokenizer_2". A component that has none is absent.
 using Configs = std::map<std::string, std::string>;
 

@@ -107,8 +107,8 @@ void require_runnable(const Model& model) {
       throw fail(Code::unsupported, "{} is a part of a model ({}), not a whole one: it holds {}", path, id.family,
                  joined(id.parts));
     case Verdict::adapter:
-      throw fail(Code::unsupported, "{} is an adapter ({} for {}), not a model: give the model that it belongs to", path, id.task,
-                 id.family);
+      throw fail(Code::unsupported, "{} is an adapter ({} for {}), not a model: give the model that it belongs to{}", path,
+                 id.task, id.family, id.spec.controlnet ? ", and this with --control" : "");
     case Verdict::refuse: throw fail(Code::unsupported, "{} cannot be used: {}", path, id.obstacle);
   }
   if (!id.obstacle.empty()) throw fail(Code::unsupported, "{} cannot be used: {}", path, id.obstacle);

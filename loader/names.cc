@@ -4,6 +4,7 @@
 //   $0 $1   the first and second number
 //   $D $d   level and index within it of the down path, whose blocks the original layout numbers through from 1
 //   $U $u   the same of the up path, numbered through from 0
+//   $h      a convolution of a ControlNet's picture, which the original layout numbers with the activations between
 //   $R      a level of the VAE's decoder, which the original layout numbers from the other end
 //   $F      q, k and v: three equal ranges of rows of one stored tensor
 // What follows the match is kept, unless it begins with the `from` of one of the part's tail rules.
@@ -57,6 +58,18 @@ constexpr Rule kUnetHeads[] = {
 constexpr Rule kUnetTails[] = {
     {"in_layers.0", "norm1"},  {"in_layers.2", "conv1"},  {"emb_layers.1", "time_emb_proj"},
     {"out_layers.0", "norm2"}, {"out_layers.3", "conv2"}, {"skip_connection", "conv_shortcut"},
+};
+
+// What a ControlNet has beside the names of a UNet.
+constexpr Rule kControlHeads[] = {
+    {"controlnet_cond_embedding", "controlnet_cond_embedding"},
+    {"controlnet_down_blocks", "controlnet_down_blocks"},
+    {"controlnet_mid_block", "controlnet_mid_block"},
+    {"input_hint_block.0", "controlnet_cond_embedding.conv_in"},
+    {"input_hint_block.14", "controlnet_cond_embedding.conv_out"},
+    {"input_hint_block.#", "controlnet_cond_embedding.blocks.$h"},
+    {"zero_convs.#.0", "controlnet_down_blocks.$0"},
+    {"middle_block_out.0", "controlnet_mid_block"},
 };
 
 constexpr Rule kVaeHeads[] = {
@@ -119,10 +132,8 @@ struct PartRules {
   std::span<const Rule> heads, tails;
 };
 constexpr PartRules kParts[] = {
-    {"unet", kUnetHeads, kUnetTails},
-    {"vae", kVaeHeads, kVaeTails},
-    {"text_encoder", kTextHeads, {}},
-    {"text_encoder_2", kTextHeads, {}},
+    {"unet", kUnetHeads, kUnetTails}, {"controlnet", kControlHeads, {}}, {"controlnet", kUnetHeads, kUnetTails},
+    {"vae", kVaeHeads, kVaeTails},    {"text_encoder", kTextHeads, {}},  {"text_encoder_2", kTextHeads, {}},
 };
 
 struct Prefix {
@@ -131,6 +142,7 @@ struct Prefix {
 constexpr Prefix kPrefixes[] = {
     {"model.diffusion_model.", "unet"},
     {"diffusion_model.", "unet"},
+    {"control_model.", "controlnet"},
     {"first_stage_model.", "vae"},
     {"cond_stage_model.transformer.", "text_encoder"},
     {"cond_stage_model.model.", "text_encoder"},
@@ -216,6 +228,7 @@ std::string expand(std::string_view to, const Numbers& n, const Numbering& numbe
       case 'd': text += std::to_string((n[0] - 1) % each); break;
       case 'U': text += std::to_string(n[0] / each); break;
       case 'u': text += std::to_string(n[0] % each); break;
+      case 'h': text += std::to_string(n[0] / 2 - 1); break;
       case 'R': text += std::to_string(numbering.vae_levels - 1 - n[0]); break;
       case 'F': text += fused; break;
       default: invariant(false, "rule {} has an unknown mark", to);
@@ -232,13 +245,13 @@ std::string with_tail(std::string_view rest, std::span<const Rule> tails, char d
   return std::string(rest);
 }
 
-const PartRules* rules_of(std::string_view part) {
-  const auto at = std::find_if(std::begin(kParts), std::end(kParts), [&](const PartRules& p) { return p.part == part; });
-  return at == std::end(kParts) ? nullptr : at;
+bool is_part(std::string_view name) {
+  return std::any_of(std::begin(kParts), std::end(kParts), [&](const PartRules& p) { return p.part == name; });
 }
 
 // The part of a file whose names have no prefix, told by names that only it has.
 std::string_view bare_part(const SafetensorsHeader& h) {
+  if (h.find("input_hint_block.0.weight") || h.find("controlnet_cond_embedding.conv_in.weight")) return "controlnet";
   if (h.find("input_blocks.0.0.weight") || (h.find("conv_in.weight") && h.find("time_embedding.linear_1.weight"))) return "unet";
   if (h.find("decoder.conv_in.weight") || h.find("encoder.conv_in.weight")) return "vae";
   for (const std::string_view name :
@@ -265,9 +278,10 @@ Numbering numbering_of(const SafetensorsHeader& header, std::string_view place) 
   for (const TensorInfo& t : header.tensors) {
     const auto [part, name] = split_part(t.name, place);
     Numbers n{};
-    if (part == "unet" && match(name, "input_blocks.#.0.op", n))
+    const bool numbered = part == "unet" || part == "controlnet";
+    if (numbered && match(name, "input_blocks.#.0.op", n))
       first_downsampling = first_downsampling ? std::min(first_downsampling, n[0]) : n[0];
-    if (part == "unet" && match(name, "input_blocks.#.0", n)) blocks = std::max(blocks, n[0]);
+    if (numbered && match(name, "input_blocks.#.0", n)) blocks = std::max(blocks, n[0]);
     if (part == "vae" && match(name, "decoder.up.#.block.#", n)) found.vae_levels = std::max(found.vae_levels, n[0] + 1);
   }
   found.blocks_per_level = std::max(1, first_downsampling ? first_downsampling : blocks + 1);
@@ -285,7 +299,7 @@ class Namer {
     for (uint32_t i = 0; i < placed.header->tensors.size(); i++) {
       const Source source{.file = file, .tensor = i};
       const std::string& name = table_.stored(source).name;
-      const bool is_ours = place.empty() || rules_of(place) != nullptr;  // not a safety checker's folder
+      const bool is_ours = place.empty() || is_part(place);  // not a safety checker's folder
       if (is_ours && is_buffer(name)) {
         table_.buffers.push_back(source);
       } else if (!add_weight(split_part(name, place), source)) {
@@ -295,24 +309,28 @@ class Namer {
   }
 
  private:
-  bool add_weight(const PartName& split, Source source) {
-    const PartRules* rules = rules_of(split.part);
-    if (rules == nullptr) return false;
-    for (const Rule& rule : rules->heads) {
-      Numbers numbers{};
-      const auto rest = match(split.name, rule.from, numbers);
-      if (!rest) continue;
-      source.transpose = rule.transpose;
-      const bool fused = rule.to.find("$F") != std::string_view::npos;
-      source.pieces = fused ? 3 : 1;
-      for (source.piece = 0; source.piece < source.pieces; source.piece++) {
-        const std::string_view letter = std::string_view("qkv").substr(source.piece, 1);
-        insert(fmt::format("{}.{}{}", split.part, expand(rule.to, numbers, numbering_, letter), with_tail(*rest, rules->tails)),
-               source);
+  bool add_weight(const PartName& split, const Source& source) {
+    for (const PartRules& rules : kParts)
+      for (const Rule& rule : rules.heads) {
+        Numbers numbers{};
+        if (rules.part != split.part) break;
+        const auto rest = match(split.name, rule.from, numbers);
+        if (!rest) continue;
+        add_pieces(rules, rule, numbers, *rest, source);
+        return true;
       }
-      return true;
-    }
     return false;
+  }
+
+  void add_pieces(const PartRules& rules, const Rule& rule, const Numbers& numbers, std::string_view rest, Source source) {
+    const bool fused = rule.to.find("$F") != std::string_view::npos;
+    source.transpose = rule.transpose;
+    source.pieces = fused ? 3 : 1;
+    for (source.piece = 0; source.piece < source.pieces; source.piece++) {
+      const std::string_view letter = std::string_view("qkv").substr(source.piece, 1);
+      insert(fmt::format("{}.{}{}", rules.part, expand(rule.to, numbers, numbering_, letter), with_tail(rest, rules.tails)),
+             source);
+    }
   }
 
   void insert(const std::string& name, const Source& source) {

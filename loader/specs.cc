@@ -34,7 +34,7 @@ bool has_wide_heads(Family family) {
 }
 
 // Heads of every level. In these configurations attention_head_dim is the number of heads, whatever its name says.
-std::vector<int> heads_of(const Config& config, Family family, const std::vector<int64_t>& channels,
+std::vector<int> heads_of(const Config& config, std::string_view network, Family family, const std::vector<int64_t>& channels,
                           std::vector<std::string>& assumed) {
   std::vector<int64_t> given =
       config.integers("num_attention_heads").value_or(config.integers("attention_head_dim").value_or(std::vector<int64_t>{}));
@@ -44,7 +44,8 @@ std::vector<int> heads_of(const Config& config, Family family, const std::vector
     const int64_t usual = has_wide_heads(family) ? std::max<int64_t>(1, channels[i] / 64) : 8;
     heads.push_back(positive(i < given.size() ? std::optional(given[i]) : std::nullopt, usual, "attention heads"));
   }
-  if (given.size() < channels.size()) assumed.push_back(fmt::format("attention heads of the UNet: {}", fmt::join(heads, ", ")));
+  if (given.size() < channels.size())
+    assumed.push_back(fmt::format("attention heads of the {}: {}", network, fmt::join(heads, ", ")));
   return heads;
 }
 
@@ -62,6 +63,40 @@ int groups_of(const Config& config, std::string_view part, std::vector<std::stri
   const auto given = config.integer("norm_num_groups");
   if (!given) assumed.push_back(fmt::format("groups of the {}'s norms: 32", part));
   return positive(given, 32, "groups");
+}
+
+// The first half of a UNet, `part`, and what is the same in both; up_depth is empty.
+UNetSpec encoder_spec(const Shapes& shapes, const std::string& part, const Config& config, Family family,
+                      std::vector<std::string>& assumed) {
+  UNetSpec spec{.context = 0, .channels = {}, .down_depth = {}, .up_depth = {}};
+  const std::string_view network = part == "unet" ? "UNet" : "ControlNet";
+  spec.in_channels = shapes.dim(part + ".conv_in.weight", 1);
+  const int levels = shapes.count(part + ".down_blocks", "resnets.0.conv1.weight");
+  for (int i = 0; i < levels; i++) {
+    spec.channels.push_back(shapes.dim(indexed(part + ".down_blocks", i, "resnets.0.conv1.weight"), 0));
+    spec.down_depth.push_back(depths(shapes, indexed(part + ".down_blocks", i, "")));
+    const std::string reads = indexed(part + ".down_blocks", i, "attentions.0.transformer_blocks.0.attn2.to_k.weight");
+    if (shapes.has(reads)) spec.context = shapes.dim(reads, 1);
+  }
+  if (levels == 0) throw fail(Code::bad_file, "the {} has no down blocks, so it is not complete", network);
+  spec.mid_resnets = shapes.count(part + ".mid_block.resnets", "conv1.weight");
+  spec.mid_depth = shapes.count(part + ".mid_block.attentions.0.transformer_blocks", "norm1.weight");
+  if (shapes.has(part + ".time_embedding.cond_proj.weight"))
+    spec.guidance_embedding = shapes.dim(part + ".time_embedding.cond_proj.weight", 1);
+  if (shapes.has(part + ".add_embedding.linear_1.weight")) {
+    spec.pooled_embedding = shapes.dim(part + ".add_embedding.linear_1.weight", 1);
+    spec.time_id_width = positive(config.integer("addition_time_embed_dim"), 256, "numbers a size is embedded in");
+  }
+  spec.heads = heads_of(config, network, family, spec.channels, assumed);
+  spec.groups = groups_of(config, network, assumed);
+  spec.eps = static_cast<float>(config.number("norm_eps").value_or(spec.eps));
+  spec.flip_sin_to_cos = config.flag("flip_sin_to_cos").value_or(spec.flip_sin_to_cos);
+  spec.freq_shift = static_cast<float>(config.number("freq_shift").value_or(spec.freq_shift));
+  for (size_t i = 0; i < spec.channels.size(); i++) {
+    check_divides(spec.channels[i], spec.groups, network, "groups");
+    if (spec.down_depth[i].front() > 0) check_divides(spec.channels[i], spec.heads[i], network, "heads");
+  }
+  return spec;
 }
 
 }  // namespace
@@ -87,37 +122,23 @@ int Shapes::count(const std::string& prefix, const std::string& suffix) const {
 }
 
 UNetSpec unet_spec(const Shapes& shapes, const Config& config, Family family, std::vector<std::string>& assumed) {
-  UNetSpec spec{.down_depth = {}, .up_depth = {}};
-  spec.in_channels = shapes.dim("unet.conv_in.weight", 1);
+  UNetSpec spec = encoder_spec(shapes, "unet", config, family, assumed);
   spec.out_channels = shapes.dim("unet.conv_out.weight", 0);
-  spec.channels.clear();
-  spec.context = 0;
-  const int levels = shapes.count("unet.down_blocks", "resnets.0.conv1.weight");
-  for (int i = 0; i < levels; i++) {
-    spec.channels.push_back(shapes.dim(indexed("unet.down_blocks", i, "resnets.0.conv1.weight"), 0));
-    spec.down_depth.push_back(depths(shapes, indexed("unet.down_blocks", i, "")));
-    spec.up_depth.push_back(depths(shapes, indexed("unet.up_blocks", levels - 1 - i, "")));
-    const std::string reads = indexed("unet.down_blocks", i, "attentions.0.transformer_blocks.0.attn2.to_k.weight");
-    if (shapes.has(reads)) spec.context = shapes.dim(reads, 1);
-  }
-  if (levels == 0) throw fail(Code::bad_file, "the UNet has no down blocks, so it is not complete");
-  spec.mid_resnets = shapes.count("unet.mid_block.resnets", "conv1.weight");
-  spec.mid_depth = shapes.count("unet.mid_block.attentions.0.transformer_blocks", "norm1.weight");
-  if (shapes.has("unet.time_embedding.cond_proj.weight"))
-    spec.guidance_embedding = shapes.dim("unet.time_embedding.cond_proj.weight", 1);
-  if (shapes.has("unet.add_embedding.linear_1.weight")) {
-    spec.pooled_embedding = shapes.dim("unet.add_embedding.linear_1.weight", 1);
-    spec.time_id_width = positive(config.integer("addition_time_embed_dim"), 256, "numbers a size is embedded in");
-  }
-  spec.heads = heads_of(config, family, spec.channels, assumed);
-  spec.groups = groups_of(config, "UNet", assumed);
-  spec.eps = static_cast<float>(config.number("norm_eps").value_or(spec.eps));
-  spec.flip_sin_to_cos = config.flag("flip_sin_to_cos").value_or(spec.flip_sin_to_cos);
-  spec.freq_shift = static_cast<float>(config.number("freq_shift").value_or(spec.freq_shift));
-  for (size_t i = 0; i < spec.channels.size(); i++) {
-    check_divides(spec.channels[i], spec.groups, "UNet", "groups");
-    if (spec.down_depth[i].front() > 0) check_divides(spec.channels[i], spec.heads[i], "UNet", "heads");
-  }
+  for (int i = static_cast<int>(spec.channels.size()) - 1; i >= 0; i--)
+    spec.up_depth.push_back(depths(shapes, indexed("unet.up_blocks", i, "")));
+  return spec;
+}
+
+ControlNetSpec controlnet_spec(const Shapes& shapes, const Config& config, Family family, std::vector<std::string>& assumed) {
+  if (config.flag("global_pool_conditions").value_or(false))
+    throw fail(Code::unsupported, "the ControlNet averages its picture (\"shuffle\"), which is not supported");
+  if (config.text("controlnet_conditioning_channel_order").value_or("rgb") != "rgb")
+    throw fail(Code::unsupported, "the ControlNet reads its picture in another order than RGB, which is not supported");
+  const std::string hint = "controlnet.controlnet_cond_embedding.";
+  ControlNetSpec spec{.encoder = encoder_spec(shapes, "controlnet", config, family, assumed), .hint_channels = {}};
+  spec.hint_channels.push_back(shapes.dim(hint + "conv_in.weight", 0));
+  for (int i = 1; i < shapes.count(hint + "blocks", "weight"); i += 2)
+    spec.hint_channels.push_back(shapes.dim(indexed(hint + "blocks", i, "weight"), 0));
   return spec;
 }
 

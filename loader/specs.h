@@ -24,6 +24,7 @@ class Shapes {
 
 // Each adds to `assumed` what neither shapes nor the configuration said. Throws Error(bad_file) on contradictions.
 UNetSpec unet_spec(const Shapes&, const Config&, Family, std::vector<std::string>& assumed);
+ControlNetSpec controlnet_spec(const Shapes&, const Config&, Family, std::vector<std::string>& assumed);
 VaeSpec vae_spec(const Shapes&, const Config&, Family, std::vector<std::string>& assumed);
 // `part`: "text_encoder" or "text_encoder_2".
 TextEncoderSpec text_encoder_spec(const Shapes&, const std::string& part, const Config& encoder, const Config& tokenizer, Family,

@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/log.h"
+#include "runtime/controls.h"
 #include "runtime/job.h"
 #include "runtime/outpaint.h"
 #include "runtime/picture/image.h"
@@ -82,6 +83,9 @@ void check_together(const Job& job) {
     throw fail(Code::usage, "--grow paints around the picture: it goes with neither --mask nor --edit");
   if (!job.hires.empty() && !job.image.empty())
     throw fail(Code::usage, "--hires is a second pass over a picture made from words: it does not go with --image");
+  if (const size_t controls = parse_controls(job.controls).size(); controls != job.control_images.size())
+    throw fail(Code::usage, "{} --control with {} --control-image: each ControlNet sees a picture of its own, in the same order",
+               controls, job.control_images.size());
   if (job.variation_seed && job.variation_strength == 0)
     throw fail(Code::usage, "--variation-seed needs --variation-strength, above 0 to 1");
   if (!job.tile.empty() && (!job.mask.empty() || !job.grow.empty()))

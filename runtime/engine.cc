@@ -31,6 +31,8 @@ void Engine::build(const ModelSpec& spec) {
   loras_.clear();
   changed_.clear();
   new_words_ = {};
+  control_uses_.clear();
+  controls_ = {};
   store_.reset();
   store_ = std::make_unique<WeightStore>();
   spec_ = spec;
@@ -133,10 +135,14 @@ ModelSpec random_spec(const std::string& name) {
           .native_size = 1024};
 }
 
+Networks Engine::networks() const {
+  return {spec_, text_encoders_, *unet_, *autoencoder_, *store_, new_words_, controls_.active()};
+}
+
 Ops::Plan Engine::plan(const Job& job, const Pass& pass, int batch) {
   const RunHooks hooks;
   const RunChecks checks;
-  const Networks nets{spec_, text_encoders_, *unet_, *autoencoder_, *store_, new_words_};
+  const Networks nets = networks();
   Painting painting(ops_, nets, tokenizer_, job, pass, batch, hooks, checks);
   return ops_.rehearse([&] { painting.run(); });
 }
@@ -177,7 +183,7 @@ std::vector<std::string> Engine::what_would_fit(const Job& job, const Pass& pass
 }
 
 Engine::Made Engine::run(const Job& job, const Pass& pass, int batch, const RunHooks& hooks, const RunChecks& checks) {
-  const Networks nets{spec_, text_encoders_, *unet_, *autoencoder_, *store_, new_words_};
+  const Networks nets = networks();
   Painting painting(ops_, nets, tokenizer_, job, pass, batch, hooks, checks);
   const Ops::Plan plan = ops_.rehearse([&] { painting.run(); });
   require_room(plan, job, pass, batch);

@@ -12,6 +12,7 @@
 #include "nets/clip.h"
 #include "nets/unet.h"
 #include "nets/vae.h"
+#include "runtime/controls.h"
 #include "runtime/job.h"
 #include "runtime/painting.h"
 #include "runtime/picture/image.h"
@@ -22,10 +23,11 @@ namespace cudream {
 // What a job takes of a device's memory, to the byte: known before anything is loaded.
 struct MemoryPlan {
   WeightLayout weights;
-  int64_t packing = 0;  // while weights are loaded, and then given back
+  int64_t controls = 0;  // weights of ControlNets
+  int64_t packing = 0;   // while weights are loaded, and then given back
   Ops::Plan job;
-  int64_t device_bytes() const { return weights.device_bytes() + job.bytes(); }
-  int64_t most_bytes() const { return weights.device_bytes() + std::max(packing, job.bytes()); }
+  int64_t device_bytes() const { return weights.device_bytes() + controls + job.bytes(); }
+  int64_t most_bytes() const { return weights.device_bytes() + controls + std::max(packing, job.bytes()); }
 };
 
 // A LoRA file and how strongly it acts.
@@ -51,6 +53,10 @@ class Engine {
   // The LoRAs that act from now on, in place of those before; without any, every weight is bit for bit the file's. Returns
   // what to tell people: how many keys are used. Throws as Lora and Lora::fit do.
   std::vector<std::string> use_loras(const std::vector<LoraUse>& uses);
+  // The ControlNets that act from now on, in place of those before; Pass::controls has a picture for each. Throws as
+  // Controls::prepare and load do. Prepared ones are enough for plan() and memory().
+  void prepare_controls(const std::vector<ControlUse>& uses);
+  void use_controls(const std::vector<ControlUse>& uses);
   // The textual inversions whose words prompts may hold. Throws as read_textual_inversion does.
   void use_words(const std::vector<std::filesystem::path>& inversions);
 
@@ -67,7 +73,7 @@ class Engine {
   // What run() would need and do, without doing it.
   Ops::Plan plan(const Job& job, const Pass& pass, int batch);
   MemoryPlan memory(const Job& job, const Pass& pass, int batch) {
-    return {layout_, device_->packing_bytes(), plan(job, pass, batch)};
+    return {layout_, controls_.weight_bytes(), device_->packing_bytes(), plan(job, pass, batch)};
   }
 
   // The parts, for benchmarks and tests.
@@ -80,6 +86,7 @@ class Engine {
  private:
   void build(const ModelSpec& spec);
   void settle_prediction();
+  Networks networks() const;
   void require_room(const Ops::Plan& plan, const Job& job, const Pass& pass, int batch);
   std::vector<std::string> what_would_fit(const Job& job, const Pass& pass, int batch, int64_t room);
 
@@ -91,6 +98,8 @@ class Engine {
   std::vector<LoraUse> loras_;
   std::set<std::string> changed_;  // canonical names of the weights that are not the file's
   NewWords new_words_;
+  std::vector<ControlUse> control_uses_;
+  Controls controls_;
   std::unique_ptr<WeightStore> store_;
   WeightLayout layout_;
   std::vector<ClipTextEncoder> text_encoders_;

@@ -35,6 +35,19 @@ std::vector<std::string> Engine::use_loras(const std::vector<LoraUse>& uses) {
   return notices;
 }
 
+void Engine::prepare_controls(const std::vector<ControlUse>& uses) {
+  ops_.forget_recordings();
+  control_uses_.clear();  // unless all goes well
+  controls_.prepare(uses, spec_, *device_);
+}
+
+void Engine::use_controls(const std::vector<ControlUse>& uses) {
+  if (uses == control_uses_) return;
+  prepare_controls(uses);
+  controls_.load(*device_);
+  control_uses_ = uses;
+}
+
 void Engine::use_words(const std::vector<std::filesystem::path>& inversions) {
   new_words_ = {.words = {}, .vectors = std::vector<std::vector<float>>(spec_.text_encoders.size())};
   int next = Tokenizer::kVocabulary;

@@ -48,6 +48,7 @@ void each_field(AnyJob& job, Visit visit) {
   visit("aesthetic", job.aesthetic);
   visit("negative_aesthetic", job.negative_aesthetic);
   visit("prediction", job.prediction);
+  visit("controls", job.controls);
   visit("edit", job.edit);
   visit("image_guidance", job.image_guidance);
   visit("invert_mask", job.invert_mask);
@@ -117,6 +118,7 @@ json to_json(const Job& job) {
   });
   if (!job.image.empty()) j["image"] = job.image.filename().string();
   if (!job.mask.empty()) j["mask"] = job.mask.filename().string();
+  for (const std::filesystem::path& picture : job.control_images) j["control_images"].push_back(picture.filename().string());
   return j;
 }
 
@@ -174,6 +176,7 @@ GoldenRun golden_run(const std::filesystem::path& file) {
     const auto beside = [&](const char* suffix) { return file.parent_path() / (file.stem().string() + suffix); };
     if (kind == "img2img" || kind == "sdxl-img2img" || kind == "inpaint" || kind == "instruct") job.image = beside(".image.png");
     if (kind == "inpaint") job.mask = beside(".mask.png");
+    if (kind == "controlnet") job.control_images = {beside(".image.png")};
     job.edit = kind == "instruct";
     run.schedule = from_diffusers(j.at("scheduler_class").get<std::string>(), j.at("scheduler_config"), job.steps);
     run.schedule.eta = j.value("eta", run.schedule.eta);

@@ -7,6 +7,7 @@
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "core/spec.h"
 #include "runtime/schedule.h"
@@ -40,6 +41,10 @@ struct Job {
   bool edit = false;               // the prompt is an instruction ("InstructPix2Pix", Brooks et al. 2023)
   double image_guidance = 1.5;     // of an edit: how much of the picture is kept
 
+  // ControlNets, and the picture that each sees (runtime/controls.h).
+  std::string controls;  // NAME:STRENGTH:START:END, separated by commas
+  std::vector<std::filesystem::path> control_images;
+
   // A part of a picture (runtime/canvas.h).
   std::filesystem::path mask;          // a picture, white where it is made anew; kAlphaMask: where `image` is transparent
   bool invert_mask = false;            // black is made anew instead
@@ -72,7 +77,7 @@ Size hires_size(const Job&, int factor);  // Throws Error(usage)
 
 constexpr const char* kAlphaMask = "alpha";
 
-nlohmann::json to_json(const Job&);  // of `image` and `mask` the names alone, for people
+nlohmann::json to_json(const Job&);  // of pictures the names alone, for people
 // Never sets a path. Unknown keys are ignored, absent ones keep their defaults. Throws Error(bad_file) for a value of the wrong
 // type.
 Job job_from_json(const nlohmann::json&);

@@ -216,8 +216,14 @@ Tensor Painting::denoise(std::span<const TextStates> states, const Given& given,
     const std::vector<float> mine = size_numbers(job_, size_count, text != prompt_text());
     sizes.insert(sizes.end(), mine.begin(), mine.end());
   }
-  Predictor predictor(ops_, nets_.unet, states, sizes, latent_, given.extra, guidance_, config_.noise.prediction, timesteps_);
-  size_t call = 0;
+  const std::vector<Tensor> seen = see_controls();
+  std::vector<ControlInput> controls;
+  for (size_t i = 0; i < seen.size(); i++) controls.push_back({nets_.controls[i], seen[i]});
+  Predictor predictor(ops_, nets_.unet, controls, states, sizes, latent_, given.extra, guidance_, config_.noise.prediction,
+                      timesteps_);
+  size_t call = 0, calls = 0;
+  for (size_t i = schedule_.begin; i < schedule_.steps.size(); i++)
+    calls += static_cast<size_t>(calls_of_step(config_, schedule_, i));
   bool first = true;
   predictor.set_observer([&](View outputs) {
     if (std::exchange(first, false)) trace("unet_out.first", outputs);
@@ -234,7 +240,8 @@ Tensor Painting::denoise(std::span<const TextStates> states, const Given& given,
       .denoise =
           [&](View latent, const Level& level) {
             if (real()) stop_if_cancelled();
-            predictor.use_prompt(prompt_at_[std::min(call++, prompt_at_.size() - 1)]);
+            predictor.use_prompt(prompt_at_[std::min(call, prompt_at_.size() - 1)]);
+            predictor.use_controls(call++, calls);
             return predictor(latent, level);
           },
       .noise =
@@ -252,6 +259,22 @@ Tensor Painting::denoise(std::span<const TextStates> states, const Given& given,
           },
   };
   return sample(context, config_, schedule_, std::move(x));
+}
+
+// A rehearsal has no pictures.
+std::vector<Tensor> Painting::see_controls() {
+  const Shape picture{1, job_.height, job_.width, 3};
+  const std::vector<float> blank(real() || nets_.controls.empty() ? 0 : static_cast<size_t>(picture.size()));
+  std::vector<Tensor> seen;
+  for (size_t i = 0; i < nets_.controls.size(); i++) {
+    const ControlNet& net = *nets_.controls[i].net;
+    const Tensor shown = ops_.upload(DType::f32, picture, std::span<const float>(real() ? pass_.controls.at(i) : blank));
+    const View input = shown;
+    seen.push_back(ops_.make(ops_.compute(), latent_.with(0, 1).with(3, net.spec().encoder.channels.front())));
+    ops_.stage(fmt::format("control {} sees {}", i + 1, picture.str()), {&input, 1}, seen.back(),
+               [&] { return net.see(ops_, shown); });
+  }
+  return seen;
 }
 
 void Painting::decode(View latent) {

@@ -50,14 +50,16 @@ struct Networks {
   const Autoencoder& autoencoder;
   WeightStore& weights;
   const NewWords& new_words;
+  std::span<const Control> controls;
 };
 
 // What a pass starts from, on the host. Its pictures have the size that the job has.
 struct Pass {
-  std::vector<float> latents;   // [batch,h,w,C], scaled, in place of pictures
-  std::vector<float> pictures;  // [1 or batch,H,W,3] in [-1,1]; empty: it starts from words alone
-  std::vector<float> mask;      // [H,W] from 0, kept, to 1, made anew; empty: all of it is
-  bool decode = true;           // or only the latents are wanted
+  std::vector<float> latents;                // [batch,h,w,C], scaled, in place of pictures
+  std::vector<float> pictures;               // [1 or batch,H,W,3] in [-1,1]; empty: it starts from words alone
+  std::vector<float> mask;                   // [H,W] from 0, kept, to 1, made anew; empty: all of it is
+  std::vector<std::vector<float>> controls;  // what each ControlNet sees, [H,W,3] in [0,1]
+  bool decode = true;                        // or only the latents are wanted
 };
 
 class Painting {
@@ -98,9 +100,10 @@ class Painting {
   std::vector<float> moments(std::span<const float> pictures);
   // The latents of all pictures of the batch, scaled: a sample of what the encoder says. [batch,h,w,C]
   Tensor sampled_latent(std::span<const float> pictures);
-  Tensor mean_latent();        // the same, unscaled, without sampling: what an edit is shown
-  Tensor masked_extra();       // what a network made for inpainting is shown: mask and masked picture, [batch,h,w,1+C]
-  Tensor start(Given& given);  // the first latent
+  Tensor mean_latent();                // the same, unscaled, without sampling: what an edit is shown
+  Tensor masked_extra();               // what a network made for inpainting is shown: mask and masked picture, [batch,h,w,1+C]
+  Tensor start(Given& given);          // the first latent
+  std::vector<Tensor> see_controls();  // what each ControlNet sees of its picture
   Tensor denoise(std::span<const TextStates> states, const Given& given, Tensor x);
   void keep_known(const Given& given, const StepInfo& step);
   void decode(View latent);

@@ -43,19 +43,30 @@ std::vector<T> Predictor::branch_rows(std::span<const T> of_texts, size_t texts)
   return values;
 }
 
-Predictor::Predictor(Ops& o, const UNet& unet, std::span<const TextStates> prompts, std::span<const float> sizes,
-                     const Shape& latent, View extra, Guidance guidance, Prediction prediction, std::span<const float> timesteps)
+Predictor::Predictor(Ops& o, const UNet& unet, std::span<const ControlInput> controls, std::span<const TextStates> prompts,
+                     std::span<const float> sizes, const Shape& latent, View extra, Guidance guidance, Prediction prediction,
+                     std::span<const float> timesteps)
     : ops_(o), unet_(unet), batch_(latent[0]), timesteps_(timesteps), guidance_(std::move(guidance)), prediction_(prediction) {
   const int64_t rows = static_cast<int64_t>(guidance_.branches.size()) * batch_;
   inputs_ = o.make(o.compute(), latent.with(0, rows).with(3, unet.spec().in_channels));
   outputs_ = o.make(DType::f32, inputs_.shape().with(3, unet.spec().out_channels));
+  for (const ControlInput& c : controls) {
+    controls_.push_back({.control = c.control, .seen = o.make(o.compute(), c.seen.shape.with(0, rows)), .times = {}});
+    for (int64_t row = 0; row < rows; row++) o.copy(controls_.back().seen.slice(0, row, row + 1), c.seen);
+  }
   for (const TextStates& states : prompts) prompts_.push_back(read(states, sizes));
   use_prompt(0);
-  times_ = o.make(o.compute(), prompt_->all_times.shape().with(0, prompt_->state.sizes ? rows : 1));
+  const auto times_of = [&](const Read& r) { return o.make(o.compute(), r.all_times.shape().with(0, r.state.sizes ? rows : 1)); };
+  times_ = times_of(prompt_->unet);
+  for (size_t i = 0; i < controls_.size(); i++) controls_[i].times = times_of(prompt_->controls[i]);
   if (extra) show_extra(extra);
 }
 
-Predictor::Read Predictor::read(const TextStates& states, std::span<const float> sizes) const {
+void Predictor::use_controls(size_t step, size_t steps) {
+  for (Guide& guide : controls_) guide.acts = guide.control.window.holds(step, steps);
+}
+
+Predictor::Prompt Predictor::read(const TextStates& states, std::span<const float> sizes) const {
   const size_t texts = states.key_lengths.size();
   const int64_t rows = static_cast<int64_t>(guidance_.branches.size()) * batch_;
   const auto upload = [&](const Shape& shape, std::span<const float> values) {
@@ -78,14 +89,18 @@ Predictor::Read Predictor::read(const TextStates& states, std::span<const float>
     conditions.pooled = pooled;
     conditions.sizes = numbers;
   }
-  Read result{.tokens = states.tokens, .state = unet_.read(ops_, conditions), .all_times = {}};
-
-  // Where rows are told different sizes, each has its own embedding of a timestep.
-  std::vector<float> repeated;
-  for (const float t : timesteps_) repeated.insert(repeated.end(), static_cast<size_t>(result.state.sizes ? rows : 1), t);
-  const Tensor t = ops_.upload(DType::f32, {static_cast<int64_t>(repeated.size())}, std::span<const float>(repeated));
-  result.all_times = unet_.embed(ops_, t, result.state);
-  return result;
+  const auto by = [&](const auto& network) {
+    Read result{.state = network.read(ops_, conditions), .all_times = {}};
+    // Where rows are told different sizes, each has its own embedding of a timestep.
+    std::vector<float> repeated;
+    for (const float t : timesteps_) repeated.insert(repeated.end(), static_cast<size_t>(result.state.sizes ? rows : 1), t);
+    const Tensor t = ops_.upload(DType::f32, {static_cast<int64_t>(repeated.size())}, std::span<const float>(repeated));
+    result.all_times = network.embed(ops_, t, result.state);
+    return result;
+  };
+  Prompt prompt{.tokens = states.tokens, .unet = by(unet_), .controls = {}};
+  for (const Guide& guide : controls_) prompt.controls.push_back(by(*guide.control.net));
+  return prompt;
 }
 
 // The same at every step, so it is written once: zeros for a branch that does not see it.
@@ -98,21 +113,56 @@ void Predictor::show_extra(View extra) {
   }
 }
 
-Tensor Predictor::operator()(View x, const Level& level) const {
+void Predictor::choose_time(const Level& level) const {
   const auto at = std::ranges::lower_bound(timesteps_, static_cast<float>(level.t));
   invariant(at != timesteps_.end() && *at == static_cast<float>(level.t), "timestep {} was not foreseen", level.t);
   const auto which = at - timesteps_.begin();
-  const int64_t each = times_.shape()[0];
-  ops_.copy(times_, prompt_->all_times.slice(0, which * each, (which + 1) * each));
+  const auto take = [&](const Tensor& times, const Read& from) {
+    const int64_t each = times.shape()[0];
+    ops_.copy(times, from.all_times.slice(0, which * each, (which + 1) * each));
+  };
+  take(times_, prompt_->unet);
+  for (size_t i = 0; i < controls_.size(); i++)
+    if (controls_[i].acts) take(controls_[i].times, prompt_->controls[i]);
+}
+
+// A recording holds which ControlNets act, and how strongly.
+std::string Predictor::stage_key() const {
+  std::string key = fmt::format("unet {} {} tokens", inputs_.shape().str(), prompt_->tokens);
+  for (size_t i = 0; i < controls_.size(); i++)
+    if (controls_[i].acts) key += fmt::format(", control {} x {}", i + 1, controls_[i].control.window.strength);
+  return key;
+}
+
+Tensor Predictor::predict() const {
+  std::vector<Tensor> residuals;
+  for (size_t i = 0; i < controls_.size(); i++) {
+    const Guide& guide = controls_[i];
+    if (!guide.acts) continue;
+    // It sees the latent alone, without the extra channels.
+    const Tensor latents = ops_.cast(inputs_.slice(3, 0, guide.control.net->spec().encoder.in_channels), ops_.compute());
+    residuals = guide.control.net->predict(ops_, latents, guide.seen, guide.times, prompt_->controls[i].state,
+                                           static_cast<float>(guide.control.window.strength), std::move(residuals));
+  }
+  return unet_.predict(ops_, inputs_, times_, prompt_->unet.state, std::move(residuals));
+}
+
+Tensor Predictor::operator()(View x, const Level& level) const {
+  choose_time(level);
   {
     const Tensor scaled = ops_.combine({{static_cast<float>(level.input_scale()), x}});
     const View latents = inputs_.slice(3, 0, x.shape[3]);
     for (int64_t row = 0; row < inputs_.shape()[0]; row += batch_) ops_.copy(latents.slice(0, row, row + batch_), scaled);
   }
-  std::vector<View> reads = prompt_->state.views();
+  std::vector<View> reads = prompt_->unet.state.views();
   reads.insert(reads.end(), {inputs_, times_});
-  ops_.stage(fmt::format("unet {} {} tokens", inputs_.shape().str(), prompt_->tokens), reads, outputs_,
-             [&] { return unet_.predict(ops_, inputs_, times_, prompt_->state); });
+  for (size_t i = 0; i < controls_.size(); i++) {
+    if (!controls_[i].acts) continue;
+    const std::vector<View> more = prompt_->controls[i].state.views();
+    reads.insert(reads.end(), more.begin(), more.end());
+    reads.insert(reads.end(), {controls_[i].seen, controls_[i].times});
+  }
+  ops_.stage(stage_key(), reads, outputs_, [&] { return predict(); });
   const View outputs = outputs_;
   if (observer_ && !ops_.rehearsing()) observer_(outputs);
 

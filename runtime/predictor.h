@@ -6,6 +6,7 @@
 
 #include "nets/unet.h"
 #include "runtime/conditioning.h"
+#include "runtime/controls.h"
 #include "runtime/samplers.h"
 
 namespace cudream {
@@ -32,16 +33,25 @@ Guidance text_guidance(double scale, double rescale, bool embedded);
 // texts are the prompt, then the negative one; the picture is in the extra channels. At 1 and below one branch that sees both.
 Guidance edit_guidance(double scale, double image_scale);
 
+// A ControlNet in a run: seen [1,h,w,C] is what it sees of its picture.
+struct ControlInput {
+  Control control;
+  View seen;
+};
+
 class Predictor {
  public:
   // Reads the prompts and embeds the timesteps, once. Each of `prompts` has one row a text; the pictures of `latent`
   // [batch,h,w,C] share them. `sizes`: the numbers that SDXL reads beside the pooled text, [texts, count]. `extra` f32
   // [batch,h,w,E] are channels that follow the latent's, unscaled, at every step; it may be empty. `timesteps`, in rising order,
   // are those of all levels to come.
-  Predictor(Ops&, const UNet&, std::span<const TextStates> prompts, std::span<const float> sizes, const Shape& latent, View extra,
-            Guidance, Prediction, std::span<const float> timesteps);
+  Predictor(Ops&, const UNet&, std::span<const ControlInput> controls, std::span<const TextStates> prompts,
+            std::span<const float> sizes, const Shape& latent, View extra, Guidance, Prediction,
+            std::span<const float> timesteps);
 
   void use_prompt(size_t i) { prompt_ = &prompts_[i]; }  // from the next call on; the first at the beginning
+  // From the next call on, those act whose window holds this step; at the beginning all do.
+  void use_controls(size_t step, size_t steps);
   // x f32 [batch,h,w,C] at `level` -> the clean estimate, f32, of the same shape.
   Tensor operator()(View x, const Level& level) const;
   // Called with the network's raw outputs, f32 [branches*batch,h,w,C].
@@ -52,18 +62,32 @@ class Predictor {
   std::vector<T> branch_rows(std::span<const T> of_texts, size_t texts) const;
   void show_extra(View extra);
   Tensor rescaled(View outputs) const;
+  void choose_time(const Level& level) const;
+  std::string stage_key() const;
+  Tensor predict() const;  // the body of the stage
 
   Ops& ops_;
   const UNet& unet_;
-  // What the network makes of one prompt.
+  // What a network makes of one prompt.
   struct Read {
-    int64_t tokens = 0;
     PromptState state;
     Tensor all_times;  // for each timestep a row, or one for each row of the inputs
   };
-  Read read(const TextStates& states, std::span<const float> sizes) const;
-  std::vector<Read> prompts_;
-  const Read* prompt_ = nullptr;
+  // What all networks make of it.
+  struct Prompt {
+    int64_t tokens = 0;
+    Read unet;
+    std::vector<Read> controls;
+  };
+  struct Guide {
+    Control control;
+    Tensor seen, times;  // for each row of the inputs; as times_
+    bool acts = true;
+  };
+  Prompt read(const TextStates& states, std::span<const float> sizes) const;
+  std::vector<Guide> controls_;
+  std::vector<Prompt> prompts_;
+  const Prompt* prompt_ = nullptr;
   int64_t batch_;
   std::span<const float> timesteps_;
   // What the recorded step reads and writes, at one address for all steps. Inputs and times are in the compute type.

@@ -18,6 +18,7 @@ namespace {
 struct Canvas {
   std::vector<Image> pictures;
   std::optional<Mask> mask;
+  std::vector<Image> controls;  // what each ControlNet sees
 };
 
 int round_up(int value, int factor) {
@@ -40,9 +41,28 @@ Mask read_mask(const Job& job, const Image& picture) {
   return mask;
 }
 
+// What each ControlNet sees of a picture of this size.
+std::vector<Image> read_controls(const Job& job, int width, int height, const RunHooks& hooks) {
+  std::vector<Image> all;
+  for (const std::filesystem::path& file : job.control_images) {
+    const Image picture = over_white(read_image(file));
+    if ((picture.width != width || picture.height != height) && hooks.on_notice)
+      hooks.on_notice(fmt::format("--control-image {} is {} x {} pixels; it is resized to {} x {}", file.string(), picture.width,
+                                  picture.height, width, height));
+    all.push_back(resize(picture, width, height));
+  }
+  return all;
+}
+
+std::vector<std::vector<float>> shown(const std::vector<Image>& controls) {
+  std::vector<std::vector<float>> values;
+  for (const Image& picture : controls) values.push_back(to_floats(picture, Layout::hwc, Range::zero_one));
+  return values;
+}
+
 Canvas read_canvas(const Job& job) {
   const Image picture = read_image(job.image);
-  Canvas canvas{.pictures = {over_white(picture)}, .mask = {}};
+  Canvas canvas{.pictures = {over_white(picture)}, .mask = {}, .controls = {}};
   if (!job.mask.empty()) canvas.mask = read_mask(job, picture);
   return canvas;
 }
@@ -78,7 +98,8 @@ std::vector<float> bilinear(std::span<const float> latents, const Shape& from, i
 }
 
 Canvas resized(Canvas canvas, int width, int height) {
-  for (Image& picture : canvas.pictures) picture = resize(picture, width, height);
+  for (auto* pictures : {&canvas.pictures, &canvas.controls})
+    for (Image& picture : *pictures) picture = resize(picture, width, height);
   if (canvas.mask) canvas.mask = resize(*canvas.mask, width, height);
   return canvas;
 }
@@ -95,6 +116,8 @@ std::vector<Image> paint(Engine& engine, Job job, const Canvas& canvas, int batc
     const auto values = to_floats(padded(start, job.width, job.height), Layout::hwc, Range::minus_one_one);
     pass.pictures.insert(pass.pictures.end(), values.begin(), values.end());
   }
+  for (const Image& picture : canvas.controls)
+    pass.controls.push_back(to_floats(padded(picture, job.width, job.height), Layout::hwc, Range::zero_one));
   if (canvas.mask)
     for (const uint8_t v : padded(*canvas.mask, job.width, job.height).values) pass.mask.push_back(static_cast<float>(v) / 255);
 
@@ -113,8 +136,11 @@ std::vector<Image> paint_region(Engine& engine, const Job& job, const Canvas& wh
   const Rect region = widened(bounds(*whole.mask), job.mask_padding, job.width, job.height, picture.width, picture.height);
   const Image before = crop(picture, region);
   const Mask mask = crop(*whole.mask, region);
+  Canvas part{.pictures = {before}, .mask = mask, .controls = {}};
+  for (const Image& control : whole.controls) part.controls.push_back(crop(control, region));
+  part = resized(std::move(part), job.width, job.height);
   std::vector<Image> pictures;
-  for (const Image& made : paint(engine, job, resized({{before}, mask}, job.width, job.height), batch, hooks, checks)) {
+  for (const Image& made : paint(engine, job, part, batch, hooks, checks)) {
     pictures.push_back(picture);
     const Image back = resize(made, region.width, region.height);
     paste(pictures.back(), composite(before, back, mask, job.mask_blur), region.left, region.top);
@@ -136,12 +162,14 @@ std::vector<Image> paint_around(Engine& engine, Job job, const Image& picture, i
   unknown.values.resize(canvas.pixels.size() / 3, 255);
   cover(unknown, plan.kept);
 
+  const std::vector<Image> controls = read_controls(job, plan.width, plan.height, hooks);
   std::vector<Image> canvases(static_cast<size_t>(batch), canvas);
   job.mask_fill = "fill";
   const int overlap = static_cast<int>(engine.spec().native_size) / 64;  // the edges of made pictures are a little wrong
   job.mask_blur = std::max(job.mask_blur, static_cast<int>(engine.spec().native_size) / 8);  // a long edge is seen from afar
   for (const Rect& frame : plan.frames) {
-    Canvas part{.pictures = {}, .mask = crop(spread(unknown, overlap), frame)};
+    Canvas part{.pictures = {}, .mask = crop(spread(unknown, overlap), frame), .controls = {}};
+    for (const Image& control : controls) part.controls.push_back(crop(control, frame));
     for (const Image& whole : canvases) part.pictures.push_back(crop(whole, frame));
     const std::vector<Image> made = paint(engine, job, part, batch, hooks, checks);
     for (size_t i = 0; i < canvases.size(); i++) paste(canvases[i], made[i], frame.left, frame.top);
@@ -155,14 +183,16 @@ std::vector<Image> paint_around(Engine& engine, Job job, const Image& picture, i
 std::vector<Image> paint_twice(Engine& engine, const Job& job, int batch, const RunHooks& hooks, const RunChecks& checks) {
   const int factor = engine.spec().vae->factor();
   const Size size = hires_size(job, factor);
-  Pass second;
+  Pass first{.controls = shown(read_controls(job, job.width, job.height, hooks))}, second;
+  second.controls = shown(read_controls(job, size.width, size.height, {}));
   if (job.hires_upscaler == "latent") {
-    const std::vector<float> latents = engine.run(job, {.decode = false}, batch, hooks, checks).latents;
+    first.decode = false;
+    const std::vector<float> latents = engine.run(job, first, batch, hooks, checks).latents;
     const int64_t channels = engine.spec().vae->latent_channels;
     second.latents =
         bilinear(latents, {batch, job.height / factor, job.width / factor, channels}, size.height / factor, size.width / factor);
   } else {
-    for (const Image& small : engine.run(job, {}, batch, hooks, checks).images) {
+    for (const Image& small : engine.run(job, first, batch, hooks, checks).images) {
       const auto values = to_floats(resize(small, size.width, size.height), Layout::hwc, Range::minus_one_one);
       second.pictures.insert(second.pictures.end(), values.begin(), values.end());
     }
@@ -179,11 +209,14 @@ std::vector<Image> paint_twice(Engine& engine, const Job& job, int batch, const 
 
 std::vector<Image> make_pictures(Engine& engine, const Job& job, int batch, const RunHooks& hooks, const RunChecks& checks) {
   if (!job.hires.empty()) return paint_twice(engine, job, batch, hooks, checks);
-  if (job.image.empty()) return engine.run(job, {}, batch, hooks, checks).images;
+  if (job.image.empty())
+    return engine.run(job, {.controls = shown(read_controls(job, job.width, job.height, hooks))}, batch, hooks, checks).images;
   Canvas canvas = read_canvas(job);
+  if (!job.grow.empty())
+    return paint_around(engine, job, resize(canvas.pictures[0], job.width, job.height), batch, hooks, checks);
+  if (!job.only_masked) canvas = resized(std::move(canvas), job.width, job.height);
+  canvas.controls = read_controls(job, canvas.pictures[0].width, canvas.pictures[0].height, hooks);
   if (job.only_masked) return paint_region(engine, job, canvas, batch, hooks, checks);
-  canvas = resized(std::move(canvas), job.width, job.height);
-  if (!job.grow.empty()) return paint_around(engine, job, canvas.pictures[0], batch, hooks, checks);
   return paint(engine, job, canvas, batch, hooks, checks);
 }
 

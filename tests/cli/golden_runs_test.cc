@@ -55,6 +55,8 @@ INSTANTIATE_TEST_SUITE_P(Cpu, GoldenAdapter,
                          testing::Values(AdapterRun{"sd1/lora_kohya", "--lora", "lora-sd1-kohya.safetensors:0.8"},
                                          AdapterRun{"sd1/lora_peft", "--lora", "lora-sd1-peft.safetensors:1"},
                                          AdapterRun{"sdxl/lora_ldm_names", "--lora", "lora-sdxl-kohya.safetensors:0.7"},
+                                         AdapterRun{"sd1/controlnet", "--control", "controlnet-sd1.safetensors:0.8"},
+                                         AdapterRun{"sd1/controlnet_window", "--control", "controlnet-sd1.safetensors:1:0.2:0.7"},
                                          AdapterRun{"sd1/textual_inversion", "--embedding", "ti-sd1-diffusers.safetensors"}),
                          [](const auto& a) { return name_of_run(a.param.run); });
 

@@ -93,6 +93,20 @@ TEST_F(CatalogTest, FindsByWholeNameThenByUniquePart) {
   EXPECT_THAT(message_of([&] { catalog.find("x\x1b[2J"); }, Code::not_found), Not(HasSubstr("\x1b")));
 }
 
+TEST_F(CatalogTest, FindsControlNets) {
+  folder_.write("comfy/models/checkpoints/c.safetensors", "");
+  folder_.write("comfy/models/controlnet/canny.safetensors", "");
+  folder_.write("a1111/models/Stable-diffusion/a.safetensors", "");
+  folder_.write("a1111/models/ControlNet/depth.safetensors", "");
+  folder_.write("home/models/pose/config.json", "{}");
+  folder_.write("home/models/pose/diffusion_pytorch_model.safetensors", "");
+  folder_.write("hub/models--org--tile/snapshots/1/config.json", "{}");
+  folder_.write("hub/models--org--tile/snapshots/1/diffusion_pytorch_model.safetensors", "");
+  places_.web_uis = {folder_.path() / "comfy", folder_.path() / "a1111"};
+  EXPECT_THAT(names(), ElementsAre("models folder: pose", "web interface: c", "web interface: canny", "web interface: a",
+                                   "web interface: depth", "Hugging Face cache: org/tile"));
+}
+
 TEST_F(CatalogTest, WithoutANameTheOnlyOwnModelIsChosenElseTheDemo) {
   folder_.write("share/models/demo.safetensors", "");
   EXPECT_EQ(Catalog(places_).choose("", Task::generate).name, "demo");

@@ -128,6 +128,7 @@ std::vector<std::string> weight_names(const std::string& name) {
 TEST(Names, AreTheSameForEveryNamingOfAModel) {
   EXPECT_EQ(weight_names("sd15-emaonly-f32"), weight_names("sd15-diffusers-tree-bf16"));
   EXPECT_EQ(weight_names("sdxl-base-f16"), weight_names("sdxl-diffusers-tree-f16"));
+  EXPECT_EQ(weight_names("controlnet-sd15-original-f32"), weight_names("controlnet-sd15-diffusers-f32"));
   EXPECT_EQ(weight_names("vae-original-names-f16"), weight_names("vae-diffusers-f32"));
   EXPECT_EQ(weight_names("vae-diffusers-old-attention-names-f32"), weight_names("vae-diffusers-f32"));
 }

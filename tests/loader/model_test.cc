@@ -10,6 +10,7 @@
 
 #include "kernels/reference/reference_device.h"
 #include "nets/clip.h"
+#include "nets/controlnet.h"
 #include "nets/unet.h"
 #include "nets/vae.h"
 #include "tests/loader/errors.h"
@@ -78,6 +79,21 @@ TEST_P(WholeModel, GivesTheNetworksAllTheyAskForAndNothingElse) {
   WeightStore store;
   request_networks(store, model.spec());
   EXPECT_NO_THROW(check_weights(model, store));
+}
+
+TEST(ControlNets, OfEveryNamingGiveTheNetworkAllItAsksFor) {
+  TemporaryFolder folder;
+  for (const std::string name :
+       {"controlnet-sd15-diffusers-f32", "controlnet-sd15-original-f32", "controlnet-sdxl-diffusers-f16"}) {
+    SCOPED_TRACE(name);
+    const Model model = open_model(make_sparse(name, folder.path()));
+    ASSERT_TRUE(model.spec().controlnet);
+    EXPECT_EQ(model.spec().controlnet->hint_channels, (std::vector<int64_t>{16, 32, 96, 256}));
+    WeightStore store;
+    ControlNet(store.root() / "controlnet", *model.spec().controlnet);
+    EXPECT_NO_THROW(check_weights(model, store));
+    EXPECT_THAT(message_of([&] { require_runnable(model); }, Code::unsupported), HasSubstr("and this with --control"));
+  }
 }
 
 TEST(ReplaceVae, TakesEveryNaming) {

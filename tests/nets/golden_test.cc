@@ -10,6 +10,7 @@
 #include "kernels/open.h"
 #include "loader/model.h"
 #include "nets/clip.h"
+#include "nets/controlnet.h"
 #include "nets/unet.h"
 #include "nets/vae.h"
 #include "tests/golden/tensors.h"
@@ -135,6 +136,27 @@ TEST_P(UNetTest, FollowsTheReference) {
   });
 }
 
+class ControlNetTest : public NetworkTest {};
+
+// The reference scaled its residuals by 0.9; they grow when those of another ControlNet are added to.
+TEST_P(ControlNetTest, FollowsTheReference) {
+  const auto net = load<ControlNet>("controlnet", *model_.spec().controlnet);
+  const SafetensorsFile file = expected("controlnet.safetensors");
+  const std::vector<int32_t> lengths{77, 77};
+  const auto job = [&] {
+    const Tensor context = input(file, "context"), sample = input(file, "sample"), timestep = input(file, "timestep"),
+                 hint = input(file, "hint");
+    const PromptState prompt = net.read(ops_, {.context = context, .key_lengths = lengths});
+    const Tensor times = net.embed(ops_, timestep, prompt), seen = net.see(ops_, hint);
+    std::vector<Tensor> residuals = net.predict(ops_, sample, seen, times, prompt, 0.5f, {});
+    residuals = net.predict(ops_, sample, seen, times, prompt, 0.4f, std::move(residuals));
+    ASSERT_EQ(residuals.size(), 13u);
+    for (size_t i = 0; i + 1 < residuals.size(); i++) expect_equal(residuals[i], file, "down." + std::to_string(i), kNetwork);
+    expect_equal(residuals.back(), file, "mid", kNetwork);
+  };
+  ops_.run(ops_.rehearse(job), job);
+}
+
 TEST_P(NetworkTest, AutoencoderEncodes) {
   const auto vae = load<Autoencoder>("vae", *model_.spec().vae);
   const SafetensorsFile file = expected("vae.safetensors");
@@ -168,6 +190,10 @@ INSTANTIATE_TEST_SUITE_P(Devices, TextTest,
 INSTANTIATE_TEST_SUITE_P(Devices, UNetTest,
                          testing::Combine(testing::Values("sd1", "sd2", "sdxl", "sdxl-refiner", "lcm"),
                                           testing::Values(CUDREAM_TEST_DEVICES)),
+                         name_of_case);
+
+INSTANTIATE_TEST_SUITE_P(Devices, ControlNetTest,
+                         testing::Combine(testing::Values("controlnet-sd1"), testing::Values(CUDREAM_TEST_DEVICES)),
                          name_of_case);
 
 // The full-size networks, rehearsed without weights: parameters, calls and memory are what the published ones have.

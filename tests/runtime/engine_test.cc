@@ -50,11 +50,15 @@ TEST_P(Memory, IsWhatThePlanSays) {
     engine.prepare(model, in_turn);
     Job job{.prompt = "a red house", .width = 32, .height = 32, .steps = 1, .guidance = 1};
     complete(job, engine.spec());
+    const std::vector<ControlUse> controls{{.path = golden() / "models" / "controlnet-sd1.safetensors", .window = {}}};
+    engine.prepare_controls(controls);
     const MemoryPlan plan = engine.memory(job, {}, 1);
     EXPECT_EQ(engine.device().held_bytes(), 0);
     engine.load(model, {.in_turn = in_turn});
     EXPECT_EQ(engine.device().held_bytes(), plan.weights.device_bytes());
-    engine.run(job, {}, 1);
+    engine.use_controls(controls);
+    EXPECT_EQ(engine.device().held_bytes(), plan.weights.device_bytes() + plan.controls);
+    engine.run(job, {.controls = {std::vector<float>(32 * 32 * 3)}}, 1);
     EXPECT_EQ(engine.device().held_bytes(), plan.device_bytes());
     EXPECT_EQ(engine.device().most_bytes(), plan.device_bytes());
     if (gpu && std::getenv("CUDREAM_LIBCUDA") != nullptr) {
