@@ -23,6 +23,7 @@ struct Options {
   std::string model, random;
   int size = 0, steps = 4, runs = 3;
   double guidance = 7;
+  bool verbs = false;  // each by itself
 };
 
 double seconds_since(Clock::time_point begin) {
@@ -159,6 +160,7 @@ int run(const Options& options) {
           .steps = options.steps,
           .guidance = options.guidance};
   complete(job, engine.spec());
+  if (options.verbs) return bench_verbs(engine, job, options.runs, options.host.json);
   const Ops::Plan plan = engine.plan(job, {}, 1);
   const double peak = measured_peak(engine.device());
 
@@ -220,7 +222,11 @@ Command add_bench(CLI::App& app) {
   app.footer(R"(Example, needing no file:
   cudream bench --random sd15 --size 512 --steps 2 --runs 2)");
   CLI::App* load = app.add_subcommand("load", "Measure loading alone: `cudream bench -m MODEL load`");
-  return [options, load] { return load->parsed() ? bench_load(options->host, options->model, options->runs) : run(*options); };
+  CLI::App* verbs = app.add_subcommand("verbs", "Measure every verb by itself: `cudream bench --random sd15 --steps 1 verbs`");
+  return [options, load, verbs] {
+    options->verbs = verbs->parsed();
+    return load->parsed() ? bench_load(options->host, options->model, options->runs) : run(*options);
+  };
 }
 
 }  // namespace cudream

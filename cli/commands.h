@@ -22,5 +22,9 @@ Command add_plan(CLI::App&);
 // Loads a model `runs` times and prints bytes a second.
 struct HostOptions;
 int bench_load(const HostOptions&, const std::string& model, int runs);
+// Makes the job's picture `runs` times, after one to warm up, and prints what every verb took.
+class Engine;
+struct Job;
+int bench_verbs(Engine&, const Job&, int runs, bool json);
 
 }  // namespace cudream

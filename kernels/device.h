@@ -84,7 +84,7 @@ struct Term {
 };
 
 // What verbs a device offers beyond the required ones; Ops composes those it lacks.
-enum class Fused : uint8_t { geglu };
+enum class Fused : uint8_t { geglu, join };
 
 // A recorded body that can be run again: a CUDA graph.
 struct Replay {
@@ -162,6 +162,10 @@ class Device {
   virtual bool has(Fused) const { return false; }
   // out [N,L,O/2] = (first half of y) * gelu(second half of y), y = x W + b, w packed for Use::geglu
   virtual void geglu(View, View, const Linear&) {}
+  // Fused::join: linear and group_norm of x and x2 [N,H,W,...], the channels of x2 behind those of x, without joining them in
+  // memory.
+  virtual void joined_linear(View, View, View, const Linear&, const Epilogue&) {}
+  virtual void joined_group_norm(View, View, View, const Norm&, const NormArgs&) {}
 
  protected:
   virtual void* take(int64_t bytes) = 0;

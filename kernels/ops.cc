@@ -109,7 +109,7 @@ void Ops::stage(const std::string& name, std::span<const View> inputs, View out,
     const Assign<Arena> inside(arena_, &stage_);
     copy(out, body().view());
   };
-  if (found->second.moves_bytes || tap_) return run();
+  if (found->second.moves_bytes || tap_ || watch_) return run();
   // The first run is eager: what a device or a library sets up on first use does not belong into a recording.
   Recorded& r = recorded(key, inputs, out);
   if (r.replay != nullptr) {
@@ -135,15 +135,25 @@ void Ops::reads(std::initializer_list<const View*> views) const {
         "a stage reads {} {}, which is none of its inputs", name_of(v->dtype), v->shape.str());
 }
 
-void Ops::count(const char* verb, double flops, std::initializer_list<const View*> views, const Weight* w) {
+// Counts one call of a verb, and has the device carry it out unless this is a rehearsal. `views`: the output, then the inputs.
+void Ops::call(const char* verb, double flops, std::initializer_list<const View*> views, const Weight* w,
+               const std::function<void()>& carry_out) {
   reads(views);
-  if (counts_ == nullptr) return;
-  Count& c = (*counts_)[verb];
-  c.calls++;
-  c.flops += flops;
+  Count one{.calls = 1, .flops = flops, .bytes = 0};
   for (const View* v : views)
-    if (v->data != nullptr) c.bytes += static_cast<double>(v->bytes());
-  if (w != nullptr) c.bytes += static_cast<double>(w->shape.size() * size_of(compute()));
+    if (v->data != nullptr) one.bytes += static_cast<double>(v->bytes());
+  if (w != nullptr) one.bytes += static_cast<double>(w->shape.size() * size_of(compute()));
+  if (counts_ != nullptr) {
+    Count& all = (*counts_)[verb];
+    all.calls += one.calls;
+    all.flops += one.flops;
+    all.bytes += one.bytes;
+  }
+  if (rehearsing()) return;
+  if (watch_)
+    watch_({.verb = verb, .views = views, .weight = w, .cost = one}, carry_out);
+  else
+    carry_out();
 }
 
 void Ops::check_epilogue(const Epilogue& e, const View& out) const {
@@ -176,12 +186,13 @@ std::vector<float> Ops::download(View x) {
   return values;
 }
 
-Tensor Ops::linear(View x, const Linear& l, const Epilogue& e) {
-  need(x.shape.back() == l.w->shape[1] && x.dense() && x.dtype == compute(), "linear", x, l.w->shape);
+Tensor Ops::linear(const Joined& j, const Linear& l, const Epilogue& e) {
+  const View& x = j.x;
+  need(j.channels() == l.w->shape[1] && x.dense() && x.dtype == compute(), "linear", x, l.w->shape);
   Tensor out = make(x.dtype, x.shape.with(x.shape.rank - 1, l.w->shape[0]));
   check_epilogue(e, out);
-  count("linear", 2 * static_cast<double>(x.shape.rows()) * weight_bytes(l.w), {&x, &out.view(), &e.residual}, l.w);
-  if (!rehearsing()) device_.linear(out, x, l, e);
+  call("linear", 2 * static_cast<double>(x.shape.rows()) * weight_bytes(l.w), {&out.view(), &x, &j.x2, &e.residual}, l.w,
+       [&] { j.x2 ? device_.joined_linear(out, x, j.x2, l, e) : device_.linear(out, x, l, e); });
   return out;
 }
 
@@ -191,8 +202,8 @@ Tensor Ops::geglu(View x, const Linear& l) {
   const int64_t half = l.w->shape[0] / 2;
   if (device_.has(Fused::geglu)) {
     Tensor out = make(x.dtype, x.shape.with(last, half));
-    count("geglu", 2 * static_cast<double>(x.shape.rows()) * weight_bytes(l.w), {&x, &out.view()}, l.w);
-    if (!rehearsing()) device_.geglu(out, x, l);
+    call("geglu", 2 * static_cast<double>(x.shape.rows()) * weight_bytes(l.w), {&out.view(), &x}, l.w,
+         [&] { device_.geglu(out, x, l); });
     return out;
   }
   Tensor both = linear(x, l);
@@ -208,8 +219,8 @@ Tensor Ops::conv2d(View x, const Conv& c, const ConvArgs& args) {
   const auto size = [&](int64_t n) { return (n + args.pad_left_top + args.pad_right_bottom - kernel) / args.stride + 1; };
   Tensor out = make(x.dtype, {x.shape[0], size(h), size(w), c.w->shape[0]});
   check_epilogue(args.e, out);
-  count("conv2d", 2 * static_cast<double>(out.shape().rows()) * weight_bytes(c.w), {&x, &out.view(), &args.e.residual}, c.w);
-  if (!rehearsing()) device_.conv2d(out, x, c, args);
+  call("conv2d", 2 * static_cast<double>(out.shape().rows()) * weight_bytes(c.w), {&out.view(), &x, &args.e.residual}, c.w,
+       [&] { device_.conv2d(out, x, c, args); });
   return out;
 }
 
@@ -263,39 +274,37 @@ Tensor Ops::attention(View q, View k, View v, const AttentionArgs& args) {
   Tensor out = make(q.dtype, q.shape);
   const double scores = static_cast<double>(q.shape[0] * q.shape[1]) * static_cast<double>(k.shape[1] * q.shape[2]);
   reads({&args.key_lengths});
-  count("attention", 4 * scores, {&q, &k, &v, &out.view()});
-  if (!rehearsing()) device_.attention(out, q, k, v, args);
+  call("attention", 4 * scores, {&out.view(), &q, &k, &v}, nullptr, [&] { device_.attention(out, q, k, v, args); });
   return out;
 }
 
-Tensor Ops::group_norm(View x, const Norm& n, const NormArgs& args) {
-  need(x.shape.back() == n.g->shape[0] && x.shape.back() % args.groups == 0 && x.dense(), "group_norm", x, n.g->shape);
-  Tensor out = make(x.dtype, x.shape);
-  count("group_norm", 0, {&x, &out.view()});
-  if (!rehearsing()) device_.group_norm(out, x, n, args);
+Tensor Ops::group_norm(const Joined& j, const Norm& n, const NormArgs& args) {
+  const View& x = j.x;
+  const int64_t channels = j.channels();
+  need(channels == n.g->shape[0] && channels % args.groups == 0 && x.dense(), "group_norm", x, n.g->shape);
+  Tensor out = make(x.dtype, x.shape.with(x.shape.rank - 1, channels));
+  call("group_norm", 0, {&out.view(), &x, &j.x2}, nullptr,
+       [&] { j.x2 ? device_.joined_group_norm(out, x, j.x2, n, args) : device_.group_norm(out, x, n, args); });
   return out;
 }
 
 Tensor Ops::layer_norm(View x, const Norm& n) {
   need(x.shape.back() == n.g->shape[0] && x.dense(), "layer_norm", x, n.g->shape);
   Tensor out = make(x.dtype, x.shape);
-  count("layer_norm", 0, {&x, &out.view()});
-  if (!rehearsing()) device_.layer_norm(out, x, n);
+  call("layer_norm", 0, {&out.view(), &x}, nullptr, [&] { device_.layer_norm(out, x, n); });
   return out;
 }
 
 Tensor Ops::act(View x, Act a) {
   Tensor out = make(x.dtype, x.shape);
-  count("act", 0, {&x, &out.view()});
-  if (!rehearsing()) device_.act(out, x, a);
+  call("act", 0, {&out.view(), &x}, nullptr, [&] { device_.act(out, x, a); });
   return out;
 }
 
 Tensor Ops::multiply(View a, View b) {
   need(a.shape == b.shape && a.dtype == b.dtype, "multiply", a, b.shape);
   Tensor out = make(a.dtype, a.shape);
-  count("multiply", 0, {&a, &b, &out.view()});
-  if (!rehearsing()) device_.multiply(out, a, b);
+  call("multiply", 0, {&out.view(), &a, &b}, nullptr, [&] { device_.multiply(out, a, b); });
   return out;
 }
 
@@ -305,16 +314,14 @@ Tensor Ops::combine(std::span<const Term> terms) {
   for (const Term& t : terms) need(t.x.shape == shape && t.x.dtype == DType::f32 && t.x.dense(), "combine", t.x, shape);
   Tensor out = make(DType::f32, shape);
   for (const Term& t : terms) reads({&t.x});
-  count("combine", 0, {&out.view()});
-  if (!rehearsing()) device_.combine(out, terms);
+  call("combine", 0, {&out.view()}, nullptr, [&] { device_.combine(out, terms); });
   return out;
 }
 
 Tensor Ops::lerp(View a, View b, View weight) {
   need(a.shape == b.shape && a.shape == weight.shape && a.dtype == DType::f32, "lerp", b, a.shape);
   Tensor out = make(DType::f32, a.shape);
-  count("lerp", 0, {&a, &b, &weight, &out.view()});
-  if (!rehearsing()) device_.lerp(out, a, b, weight);
+  call("lerp", 0, {&out.view(), &a, &b, &weight}, nullptr, [&] { device_.lerp(out, a, b, weight); });
   return out;
 }
 
@@ -333,25 +340,29 @@ Tensor Ops::concat(View a, View b) {
   return out;
 }
 
+Joined Ops::join(Tensor a, Tensor b) {
+  if (!device_.has(Fused::join)) return {concat(a, b), Tensor()};
+  need(a.shape().rank == 4 && a.shape().with(3, b.shape()[3]) == b.shape() && a.view().dtype == b.view().dtype, "join", b,
+       a.shape());
+  return {std::move(a), std::move(b)};
+}
+
 void Ops::copy(View out, View x) {
   need(out.shape == x.shape, "copy", x, out.shape);
-  count("copy", 0, {&x, &out});
-  if (!rehearsing()) device_.copy(out, x);
+  call("copy", 0, {&out, &x}, nullptr, [&] { device_.copy(out, x); });
 }
 
 Tensor Ops::gather(const Weight& table, View ids) {
   need(ids.shape.rank == 2 && ids.dtype == DType::i32, "gather", ids, table.shape);
   Tensor out = make(DType::f32, {ids.shape[0], ids.shape[1], table.shape[1]});
-  count("gather", 0, {&ids, &out.view()});
-  if (!rehearsing()) device_.gather(out, table, ids);
+  call("gather", 0, {&out.view(), &ids}, nullptr, [&] { device_.gather(out, table, ids); });
   return out;
 }
 
 Tensor Ops::sinusoid(View t, int64_t channels, float max_period, bool flip, float shift) {
   need(t.shape.rank == 1 && t.dtype == DType::f32, "sinusoid", t, {t.shape.size(), channels});
   Tensor out = make(DType::f32, {t.shape[0], channels});
-  count("sinusoid", 0, {&t, &out.view()});
-  if (!rehearsing()) device_.sinusoid(out, t, max_period, flip, shift);
+  call("sinusoid", 0, {&out.view(), &t}, nullptr, [&] { device_.sinusoid(out, t, max_period, flip, shift); });
   return out;
 }
 

@@ -27,6 +27,17 @@ struct Count {
   double bytes = 0;  // inputs, weights and outputs, each once
 };
 
+// x and, if there is one, x2 behind it along the last axis: two places in memory, or one.
+struct Joined {
+  Joined(View only) : x(only) {}           // NOLINT: most inputs are one
+  Joined(const Tensor& only) : x(only) {}  // NOLINT
+  Joined(Tensor first, Tensor second) : owned{std::move(first), std::move(second)}, x(owned[0]), x2(owned[1].view()) {}
+  int64_t channels() const { return x.shape.back() + (x2 ? x2.shape.back() : 0); }
+
+  std::array<Tensor, 2> owned;  // by join()
+  View x, x2{};
+};
+
 class Ops {
  public:
   explicit Ops(Device& device) : device_(device) {}
@@ -82,6 +93,16 @@ class Ops {
     if (tap_ && !rehearsing()) tap_(fmt::format(name, std::forward<Args>(args)...), x);
   }
 
+  // Called in place of the device for every verb of a run, to carry it out and measure it; nothing is recorded meanwhile.
+  struct Call {
+    const char* verb;
+    std::span<const View* const> views;  // the output, then the inputs; some may be empty
+    const Weight* weight;                // null: none
+    Count cost;
+  };
+  using Watch = std::function<void(const Call&, const std::function<void()>& carry_out)>;
+  void set_watch(Watch watch) { watch_ = std::move(watch); }
+
   Tensor make(DType type, const Shape& shape);
   Tensor upload(DType type, const Shape& shape, std::span<const std::byte> bytes);
   template <typename T>
@@ -90,11 +111,11 @@ class Ops {
   }
   std::vector<float> download(View x);  // f32, dense; zeros in a rehearsal
 
-  Tensor linear(View x, const Linear& l, const Epilogue& e = {});
+  Tensor linear(const Joined& x, const Linear& l, const Epilogue& e = {});
   Tensor geglu(View x, const Linear& l);
   Tensor conv2d(View x, const Conv& c, const ConvArgs& args = {});
   Tensor attention(View q, View k, View v, const AttentionArgs& args);
-  Tensor group_norm(View x, const Norm& n, const NormArgs& args);
+  Tensor group_norm(const Joined& x, const Norm& n, const NormArgs& args);
   Tensor layer_norm(View x, const Norm& n);
   Tensor act(View x, Act a);
   Tensor multiply(View a, View b);
@@ -103,6 +124,7 @@ class Ops {
   Tensor lerp(View a, View b, View weight);
   Tensor cast(View x, DType type);  // dense copy in another type
   Tensor concat(View a, View b);    // along the last axis
+  Joined join(Tensor a, Tensor b);  // likewise, without a copy where the device reads both where they lie
   void copy(View out, View x);
   Tensor gather(const Weight& table, View ids);
   Tensor sinusoid(View t, int64_t channels, float max_period, bool flip, float shift);
@@ -123,13 +145,15 @@ class Ops {
   void rehearse_stage(const std::string& key, std::span<const View> inputs, View out, const std::function<Tensor()>& body);
   Recorded& recorded(const std::string& key, std::span<const View> inputs, View out);
   void reads(std::initializer_list<const View*> views) const;
-  void count(const char* verb, double flops, std::initializer_list<const View*> views, const Weight* w = nullptr);
+  void call(const char* verb, double flops, std::initializer_list<const View*> views, const Weight* w,
+            const std::function<void()>& carry_out);
   Tensor wrapped_conv2d(View x, const Conv& c, const ConvArgs& args);
   Tensor wrapped(View x, int64_t rows, int64_t columns);
   void check_epilogue(const Epilogue& e, const View& out) const;
 
   Device& device_;
   Tap tap_;
+  Watch watch_;
   Wrap wrap_;
   Arena session_{"session", uintptr_t{1} << 45}, stage_{"stage", uintptr_t{1} << 46};
   Arena* arena_ = &session_;          // where make() takes from

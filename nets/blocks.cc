@@ -23,14 +23,14 @@ void ResBlock::embed(Ops& o, View temb, View times) const {
   o.copy(times.slice(1, first_time_, first_time_ + mine.shape()[1]), mine);
 }
 
-Tensor ResBlock::operator()(Ops& o, View x, View times) const {
+Tensor ResBlock::operator()(Ops& o, const Joined& x, View times) const {
   const NormArgs silu{.groups = groups_, .act = Act::silu};
   const View time = time_ ? times.slice(1, first_time_, first_time_ + time_->w->shape[0]) : View();
   Tensor h = o.group_norm(x, norm1_, silu);
   h = o.conv2d(h, conv1_, {.e = {.add = time}});
   h = o.group_norm(h, norm2_, silu);
-  if (!shortcut_) return o.conv2d(h, conv2_, {.e = {.residual = x}});
-  Tensor skip = o.linear(x, *shortcut_);
+  if (!shortcut_ && !x.x2) return o.conv2d(h, conv2_, {.e = {.residual = x.x}});
+  const Tensor skip = shortcut_ ? o.linear(x, *shortcut_) : o.concat(x.x, x.x2);
   return o.conv2d(h, conv2_, {.e = {.residual = skip}});
 }
 

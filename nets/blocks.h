@@ -20,7 +20,7 @@ class ResBlock {
   // What is added per channel: temb [S,temb], after SiLU  ->  times [S,first_time...first_time+out]
   void embed(Ops& o, View temb, View times) const;
   // x [N,H,W,in], times [N or 1,...] from embed(), or empty  ->  [N,H,W,out]
-  Tensor operator()(Ops& o, View x, View times) const;
+  Tensor operator()(Ops& o, const Joined& x, View times) const;
 
  private:
   Norm norm1_, norm2_;

@@ -68,9 +68,9 @@ Tensor UNet::predict(Ops& o, View x, View times, const PromptState& prompt, std:
   for (size_t i = 0; i < up_.size(); i++) {
     const UNetLevel& level = up_[i];
     for (size_t j = 0; j < level.resnets.size(); j++) {
-      h = o.concat(h, skips.back());
+      const Joined both = o.join(std::move(h), std::move(skips.back()));
       skips.pop_back();
-      h = level.step(o, j, h, times, prompt);
+      h = level.step(o, j, both, times, prompt);
     }
     if (level.resample) {  // up to the size of the next skip, which need not be twice this one
       const Shape& next = skips.back().shape();

@@ -37,7 +37,7 @@ SpatialTransformer UNetBlocks::transformer(const Weights& w, int level, int dept
   return SpatialTransformer(w, spec_.channels[i], spec_.context, spec_.heads[i], depth, spec_.groups, first);
 }
 
-Tensor UNetLevel::step(Ops& o, size_t j, View x, View times, const PromptState& prompt) const {
+Tensor UNetLevel::step(Ops& o, size_t j, const Joined& x, View times, const PromptState& prompt) const {
   Tensor h = resnets[j](o, x, times);
   return attentions.empty() ? std::move(h) : attentions[j](o, h, prompt);
 }

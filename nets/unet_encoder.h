@@ -42,7 +42,7 @@ struct UNetLevel {
   std::vector<ResBlock> resnets;
   std::vector<SpatialTransformer> attentions;  // as many, or none (one for the two residual blocks of the middle)
   std::optional<Conv> resample;                // down: stride 2; up: nearest upsampling before it
-  Tensor step(Ops& o, size_t j, View x, View times, const PromptState& prompt) const;
+  Tensor step(Ops& o, size_t j, const Joined& x, View times, const PromptState& prompt) const;
   void read(Ops& o, View context, PromptState& prompt) const;
   void embed(Ops& o, View temb, View times) const;
 };

@@ -35,12 +35,14 @@ struct LinearParams {
 };
 
 // out [N,out_height,out_width,outs] = x [N,height,width,channels] through w [outs,kernel,kernel,channels]. The filter sees x
-// enlarged to up_height x up_width by nearest neighbours (equal to height and width: not at all), with zeros around.
+// enlarged to up_height x up_width by nearest neighbours (equal to height and width: not at all), with zeros around. With x2
+// [N,height,width,channels2], which is not enlarged, its channels follow those of x, in w too.
 struct ConvParams {
   const void* x;
+  const void* x2;  // or null, and then channels2 is 0
   const void* w;
   void* out;
-  int height, width, channels, up_height, up_width;
+  int height, width, channels, channels2, up_height, up_width;
   int out_height, out_width, outs;
   int kernel, stride, pad;  // pad: zeros left and top; those right and bottom follow from the size of out
   EpilogueParams epilogue;
@@ -65,11 +67,13 @@ struct LinearProductParams {
   const void* x;
 };
 
-// A's rows are the windows of x [N,height,width,channels], channels a multiple of kTileStep.
+// A's rows are the windows of x [N,height,width,channels] and, behind it, of x2 [N,height,width,channels2]; channels are
+// multiples of kTileStep.
 struct ConvProductParams {
   ProductParams product;
   const void* x;
-  int height, width, channels, out_height, out_width;
+  const void* x2;  // or null, and then channels2 is 0
+  int height, width, channels, channels2, out_height, out_width;
   int kernel, stride, pad;  // pad: zeros left and top
   int doubled;              // 1: the filter sees x enlarged twice by nearest neighbours
 };
@@ -96,13 +100,15 @@ struct AttentionParams {
   bool causal;
 };
 
-// x and out [N,pixels,channels], gain and bias [channels]. layer_norm: pixels is the number of rows in all.
+// out [N,pixels,channels], gain and bias [channels]; x [N,pixels,own_channels], the rest of the channels in x2. layer_norm:
+// pixels is the number of rows in all, and x has all channels.
 struct NormParams {
   const void* x;
+  const void* x2;  // or null
   void* out;
   const float* gain;
   const float* bias;
-  int pixels, channels, groups;
+  int pixels, channels, own_channels, groups;
   float eps;
   Act act;
 };

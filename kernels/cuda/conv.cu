@@ -14,7 +14,8 @@ namespace {
 template <typename T>
 struct Windows {
   const ConvParams& p;
-  const T* x;  // of this picture
+  const T* x;   // of this picture
+  const T* x2;  // likewise
   const bool enlarged;
   int top[kRowLoads], left[kRowLoads];  // where the window of each row of A begins
   int origin[kRowLoads];                // its offset in x, if x is not enlarged
@@ -23,6 +24,7 @@ struct Windows {
   __device__ explicit Windows(const ConvParams& params)
       : p(params),
         x(static_cast<const T*>(p.x) + static_cast<int64_t>(blockIdx.z) * p.height * p.width * p.channels),
+        x2(static_cast<const T*>(p.x2) + static_cast<int64_t>(blockIdx.z) * p.height * p.width * p.channels2),
         enlarged(p.up_height != p.height || p.up_width != p.width) {
 #pragma unroll
     for (int i = 0; i < kRowLoads; i++) {
@@ -35,8 +37,8 @@ struct Windows {
     }
   }
   __device__ void seek(int column) {
-    const int tap = column / p.channels;
-    channel = column - tap * p.channels;
+    const int channels = p.channels + p.channels2, tap = column / channels;
+    channel = column - tap * channels;
     ky = tap / p.kernel;
     kx = tap - ky * p.kernel;
     tap_offset = (ky * p.width + kx) * p.channels + channel;
@@ -46,6 +48,7 @@ struct Windows {
     // As unsigned numbers, what lies above or left of the picture is beyond it too.
     const unsigned row = top[i] + ky, col = left[i] + kx;
     if (row >= p.up_height || col >= p.up_width) return 0;
+    if (channel >= p.channels) return to_float(x2[(row * p.width + col) * p.channels2 + channel - p.channels]);
     unsigned offset = origin[i] + tap_offset;
     if (enlarged) offset = (row * p.height / p.up_height * p.width + col * p.width / p.up_width) * p.channels + channel;
     return to_float(x[offset]);
@@ -55,7 +58,8 @@ struct Windows {
 template <typename T, int kCols>
 __device__ void conv(const ConvParams& p) {
   const int pixels = p.out_height * p.out_width;
-  const float* sums = Tile<kCols>::multiply(Windows<T>(p), static_cast<const T*>(p.w), p.kernel * p.kernel * p.channels, p.outs);
+  const float* sums =
+      Tile<kCols>::multiply(Windows<T>(p), static_cast<const T*>(p.w), p.kernel * p.kernel * (p.channels + p.channels2), p.outs);
   for (int i = threadIdx.x; i < kTileRows * kCols; i += kTileThreads) {
     const int pixel = blockIdx.x * kTileRows + i / kCols, col = blockIdx.y * kCols + i % kCols;
     if (pixel >= pixels || col >= p.outs) continue;

@@ -1,11 +1,12 @@
 // conv2d on tensor cores: product.cuh where a row of A is the window of x under one output pixel (implicit GEMM). Here is only
 // where a pixel's channels come from.
 //
-// The depth is a sequence of segments, one for each tap: the channels under it. Within a segment every address of a thread
-// moves 64 bytes a step. At its end, every channels / 32 steps, target() finds for the 4 pixels this thread copies (128 rows /
-// 32) where the next tap falls and whether that is inside the picture. All variants are there and nowhere else: the stride is
-// in the first coordinates, doubling by nearest neighbours is a shift of them, the border is copies of 0 bytes. No division
-// after the beginning, which has four a row: picture, line, pixel, and the first tap of a share of the depth.
+// The depth is a sequence of segments, one for each tap: the channels under it (two, if there are two inputs). Within a segment
+// every address of a thread moves 64 bytes a step. At its end, every channels / 32 steps, target() finds for the 4 pixels this
+// thread copies (128 rows / 32) where the next tap falls and whether that is inside the picture. All variants are there and
+// nowhere else: the stride is in the first coordinates, doubling by nearest neighbours is a shift of them, the border is copies
+// of 0 bytes. No division after the beginning, which has four a row: picture, line, pixel, and the first tap of a share of the
+// depth.
 //
 // x is read from L2 once for each tap and each tile of outputs: 9 outs / cols times for 3x3. At the full rate of an A100's
 // tensor cores a 128x128 tile asks for 32 bytes a cycle and multiprocessor (128x160: 29, 64x160: 45, 64x64: 64).
@@ -26,8 +27,9 @@ struct Windows {
   uint32_t bytes[kCopies];    // 16, or 0 where the tap falls outside of the picture
   uint32_t picture[kCopies];  // the first pixel of the row's picture
   int corner[kCopies];        // where tap (0, 0) falls in the enlarged picture: y << 16 | x & 0xffff
-  int left;                   // channels left under the tap
+  int left;                   // channels left in the segment
   int tap_y, tap_x;
+  bool second = false;  // the segment's channels are those of x2
 
   __device__ Windows(const ConvProductParams& params, int first_row, int step) : p(params) {
 #pragma unroll
@@ -38,29 +40,34 @@ struct Windows {
       picture[i] = n * p.height * p.width;
       corner[i] = y << 16 | (x & 0xffff);
     }
-    const int each = p.channels / kTileStep, tap = step / each, skip = step % each;
+    const int own = p.channels / kTileStep, each = own + p.channels2 / kTileStep, tap = step / each;
+    int skip = step % each;
     tap_y = tap / p.kernel;
     tap_x = tap % p.kernel;
+    second = skip >= own;
+    if (second) skip -= own;
     target();
     at += skip * 64;
     left -= skip * kTileStep;
   }
 
   __device__ void target() {
-    left = p.channels;
-    at = static_cast<const char*>(p.x) + threadIdx.x % 4 * 16;
+    left = second ? p.channels2 : p.channels;
+    at = static_cast<const char*>(second ? p.x2 : p.x) + threadIdx.x % 4 * 16;
+    const uint32_t chunks = left / 8;
 #pragma unroll
     for (int i = 0; i < kCopies; i++) {
       const int y = (corner[i] >> 16) + tap_y, x = static_cast<short>(corner[i]) + tap_x;
       const bool inside = static_cast<unsigned>(y) < static_cast<unsigned>(p.height << p.doubled) &&
                           static_cast<unsigned>(x) < static_cast<unsigned>(p.width << p.doubled);
       const uint32_t pixel = picture[i] + (y >> p.doubled) * p.width + (x >> p.doubled);
-      from[i] = inside ? pixel * (p.channels / 8) : 0;
+      from[i] = inside ? pixel * chunks : 0;
       bytes[i] = inside ? 16 : 0;
     }
   }
-  __device__ void next_tap() {
-    if (++tap_x == p.kernel) {
+  __device__ void next_segment() {
+    if (p.channels2 > 0) second = !second;
+    if (!second && ++tap_x == p.kernel) {
       tap_x = 0;
       tap_y++;
     }
@@ -72,7 +79,7 @@ struct Windows {
     for (int i = 0; i < kCopies; i++) copy16(to + i * 32 * 64, at + static_cast<size_t>(from[i]) * 16, bytes[i]);
     at += 64;
     left -= kTileStep;
-    if (left == 0) next_tap();
+    if (left == 0) next_segment();
   }
 };
 

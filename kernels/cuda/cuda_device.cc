@@ -63,7 +63,7 @@ class CudaDevice final : public Device {
   void upload(View to, std::span<const std::byte> from) override { gpu_.upload(to.data, from); }
   void download(std::span<std::byte> to, View from) override { gpu_.download(to, from.data); }
   std::unique_ptr<Replay> record(const std::function<void()>& body) override { return gpu_.record(body); }
-  bool has(Fused f) const override { return f == Fused::geglu; }
+  bool has(Fused f) const override { return f == Fused::geglu || f == Fused::join; }
 
   int64_t packed_bytes(Use use, DType, const Shape& shape) const override { return shape.size() * size_of(packed_type(use)); }
 
@@ -92,6 +92,9 @@ class CudaDevice final : public Device {
     libraries_.linear(out, x, l, e, [&](const View& to) { products_.linear(to, x, l, e); });
   }
   void geglu(View out, View x, const Linear& l) override { products_.geglu(out, x, l); }
+  void joined_linear(View out, View x, View x2, const Linear& l, const Epilogue& e) override {
+    products_.joined_linear(out, x, x2, l, e);
+  }
   void conv2d(View out, View x, const Conv& c, const ConvArgs& a) override {
     libraries_.conv2d(out, x, c, a, [&](const View& to) { products_.conv2d(to, x, c, a); });
   }
@@ -100,11 +103,13 @@ class CudaDevice final : public Device {
     libraries_.attention(out, q, k, v, a, [&](const View& to) { own_attention(to, q, k, v, a); });
   }
 
-  void group_norm(View out, View x, const Norm& n, const NormArgs& a) override {
+  void group_norm(View out, View x, const Norm& n, const NormArgs& a) override { joined_group_norm(out, x, {}, n, a); }
+  void joined_group_norm(View out, View x, View x2, const Norm& n, const NormArgs& a) override {
     NormParams p = norm_params(out, x, n, rows_of_one(x));
+    p.x2 = x2.data;
     p.groups = a.groups;
     p.act = a.act;
-    const GroupNormLayer layer{x.dtype, p.pixels, p.channels, p.groups, row_vectors(x) && row_vectors(out)};
+    const GroupNormLayer layer{x.dtype, p.pixels, p.channels, p.groups, row_vectors(x) && row_vectors(x2) && row_vectors(out)};
     if (choose_slices(layer, 1))
       norm_by_slices(layer, p, x.shape[0]);
     else
@@ -181,13 +186,14 @@ class CudaDevice final : public Device {
   // As many pictures at a time as the scratch memory has room for: the work of one does not depend on it.
   void norm_by_slices(const GroupNormLayer& layer, NormParams p, int64_t pictures) {
     const int64_t part_bytes = choose_slices(layer, 1)->count * layer.groups * kMomentBytes;
-    const int64_t picture_bytes = layer.pixels * layer.channels * size_of(layer.type);
-    const auto* x = static_cast<const std::byte*>(p.x);
+    const int64_t channel_bytes = layer.pixels * size_of(layer.type);  // of one channel of one picture
+    const auto *x = static_cast<const std::byte*>(p.x), *x2 = static_cast<const std::byte*>(p.x2);
     auto* out = static_cast<std::byte*>(p.out);
     for (int64_t first = 0, some = kScratchBytes / part_bytes; first < pictures; first += some) {
       const Slices s = *choose_slices(layer, std::min(some, pictures - first));
-      p.x = x + first * picture_bytes;
-      p.out = out + first * picture_bytes;
+      p.x = x + first * p.own_channels * channel_bytes;
+      if (x2 != nullptr) p.x2 = x2 + first * (p.channels - p.own_channels) * channel_bytes;
+      p.out = out + first * p.channels * channel_bytes;
       const SliceParams sliced{p, scratch_, kernel_int(s.pixels), kernel_int(s.chunk)};
       gpu_.launch(s.sums, sliced);
       gpu_.launch(s.scale, sliced);
@@ -231,11 +237,13 @@ class CudaDevice final : public Device {
 
   static NormParams norm_params(const View& out, const View& x, const Norm& n, int64_t rows) {
     return {.x = x.data,
+            .x2 = nullptr,
             .out = out.data,
             .gain = vector(n.g),
             .bias = vector(n.b),
             .pixels = kernel_int(rows),
-            .channels = kernel_int(x.shape.back()),
+            .channels = kernel_int(out.shape.back()),
+            .own_channels = kernel_int(x.shape.back()),
             .groups = 1,
             .eps = n.eps,
             .act = Act::none};

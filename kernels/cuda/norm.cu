@@ -45,19 +45,26 @@ template <typename T>
 __device__ void group_norm(const NormParams& p) {
   __shared__ float shared[kGroupThreads / kWarp];
   const int each = p.channels / p.groups, channel0 = blockIdx.x * each;
-  const int64_t offset = static_cast<int64_t>(blockIdx.z) * p.pixels * p.channels + channel0;
-  const T* x = static_cast<const T*>(p.x) + offset;
-  T* out = static_cast<T*>(p.out) + offset;
+  const int64_t first = static_cast<int64_t>(blockIdx.z) * p.pixels;  // pixel of all pictures
+  const int rest_channels = p.channels - p.own_channels;
+  const T* x = static_cast<const T*>(p.x) + first * p.own_channels;
+  const T* x2 = static_cast<const T*>(p.x2) + first * rest_channels;
+  const auto element = [&](const GroupWalk& at) {
+    const int channel = channel0 + at.channel;
+    const bool second = channel >= p.own_channels;
+    return to_float(second ? x2[static_cast<int64_t>(at.pixel) * rest_channels + channel - p.own_channels]
+                           : x[static_cast<int64_t>(at.pixel) * p.own_channels + channel]);
+  };
+  T* out = static_cast<T*>(p.out) + first * p.channels + channel0;
   const float count = static_cast<float>(p.pixels) * static_cast<float>(each);
 
   float sum = 0;
-  for (GroupWalk at(each); at.pixel < p.pixels; at.step())
-    sum += to_float(x[static_cast<int64_t>(at.pixel) * p.channels + at.channel]);
+  for (GroupWalk at(each); at.pixel < p.pixels; at.step()) sum += element(at);
   const float mean = block_sum<kGroupThreads>(sum, shared) / count;
 
   float distances = 0, squares = 0;
   for (GroupWalk at(each); at.pixel < p.pixels; at.step()) {
-    const float distance = to_float(x[static_cast<int64_t>(at.pixel) * p.channels + at.channel]) - mean;
+    const float distance = element(at) - mean;
     distances += distance;
     squares = fmaf(distance, distance, squares);
   }
@@ -67,7 +74,7 @@ __device__ void group_norm(const NormParams& p) {
   for (GroupWalk at(each); at.pixel < p.pixels; at.step()) {
     const int64_t i = static_cast<int64_t>(at.pixel) * p.channels + at.channel;
     const int channel = channel0 + at.channel;
-    out[i] = from_float<T>(activate((to_float(x[i]) - mean - rest) * scale * p.gain[channel] + p.bias[channel], p.act));
+    out[i] = from_float<T>(activate((element(at) - mean - rest) * scale * p.gain[channel] + p.bias[channel], p.act));
   }
 }
 

@@ -53,8 +53,9 @@ __device__ Moments join(int parts, float elements, const Part& part, const Count
 template <typename T>
 struct Share {
   int column, row, rows, first, end;  // column: the vector's first channel within the chunk
-  const T* x;
-  int64_t offset;  // of the thread's vector in pixel 0 of the picture
+  const T* x;                         // the thread's vector in pixel 0 of the picture, from either input
+  int stride;                         // from there to the next pixel's
+  int64_t offset;                     // likewise in out
 
   __device__ explicit Share(const SliceParams& p) {
     const int columns = p.chunk / kVector<T>;
@@ -63,8 +64,12 @@ struct Share {
     column = (threadIdx.x - row * columns) * kVector<T>;
     first = blockIdx.x * p.slice + row;
     end = row < rows ? min(p.norm.pixels, (blockIdx.x + 1) * p.slice) : 0;  // threads beyond the last whole row have none
-    offset = static_cast<int64_t>(blockIdx.z) * p.norm.pixels * p.norm.channels + blockIdx.y * p.chunk + column;
-    x = static_cast<const T*>(p.norm.x) + offset;
+    const int channel = blockIdx.y * p.chunk + column;
+    const int64_t pixel = static_cast<int64_t>(blockIdx.z) * p.norm.pixels;
+    const bool second = channel >= p.norm.own_channels;
+    stride = second ? p.norm.channels - p.norm.own_channels : p.norm.own_channels;
+    x = static_cast<const T*>(second ? p.norm.x2 : p.norm.x) + pixel * stride + channel - (second ? p.norm.own_channels : 0);
+    offset = pixel * p.norm.channels + channel;
   }
 };
 
@@ -78,15 +83,15 @@ template <typename T>
 __device__ void group_sums(const SliceParams& p) {
   extern __shared__ Moments parts[];  // [rows][chunk]
   const Share<T> mine(p);
-  const int channels = p.norm.channels, each = channels / p.norm.groups;
+  const int each = p.norm.channels / p.norm.groups;
 
   float pivot[kVector<T>] = {}, sum[kVector<T>] = {}, squares[kVector<T>] = {};
   int pixels = 0;
-  if (mine.first < mine.end) load_neighbours(mine.x + static_cast<int64_t>(mine.first) * channels, pivot);
+  if (mine.first < mine.end) load_neighbours(mine.x + static_cast<int64_t>(mine.first) * mine.stride, pivot);
 #pragma unroll 4
   for (int pixel = mine.first + mine.rows; pixel < mine.end; pixel += mine.rows) {
     float x[kVector<T>];
-    load_neighbours(mine.x + static_cast<int64_t>(pixel) * channels, x);
+    load_neighbours(mine.x + static_cast<int64_t>(pixel) * mine.stride, x);
 #pragma unroll
     for (int i = 0; i < kVector<T>; i++) {
       const float distance = x[i] - pivot[i];
@@ -143,7 +148,7 @@ __device__ void group_scale(const SliceParams& p) {
   T* out = static_cast<T*>(p.norm.out) + mine.offset;
   for (int pixel = mine.first; pixel < mine.end; pixel += mine.rows) {
     float x[kVector<T>];
-    load_neighbours(mine.x + static_cast<int64_t>(pixel) * channels, x);
+    load_neighbours(mine.x + static_cast<int64_t>(pixel) * mine.stride, x);
 #pragma unroll
     for (int i = 0; i < kVector<T>; i++)
       x[i] = activate(fmaf(x[i] - of[i].pivot - of[i].rest, of[i].scale, of[i].bias), p.norm.act);

@@ -43,27 +43,30 @@ int64_t rows_of_one(const View& x) {
   return x.shape.rows() / x.shape[0];
 }
 
+constexpr int64_t kCoordinate = 1 << 15;  // conv_product.cu keeps them in 16 bits
+
 // The filter's input as it is enlarged, and whether that is once or twice the stored size, as tiles want it.
 struct Enlarged {
   int64_t height, width;
-  bool doubled, regular;
+  bool regular;
 };
 Enlarged enlarged(const View& x, const ConvArgs& a) {
-  constexpr int64_t kCoordinate = 1 << 15;  // conv_product.cu keeps them in 16 bits
   const int64_t h = a.up_height > 0 ? a.up_height : x.shape[1], w = a.up_width > 0 ? a.up_width : x.shape[2];
   const bool same = h == x.shape[1] && w == x.shape[2], doubled = h == 2 * x.shape[1] && w == 2 * x.shape[2];
-  return {h, w, doubled, (same || doubled) && h < kCoordinate && w < kCoordinate};
+  return {h, w, (same || doubled) && h < kCoordinate && w < kCoordinate};
 }
 
 ConvParams plain_conv(const View& out, const View& x, const Conv& c, const ConvArgs& a) {
   const Enlarged up = enlarged(x, a);
   kernel_int(x.shape.size() / x.shape[0]);  // the kernel's offsets within a picture
   return {.x = x.data,
+          .x2 = nullptr,
           .w = c.w->data.data,
           .out = out.data,
           .height = kernel_int(x.shape[1]),
           .width = kernel_int(x.shape[2]),
           .channels = kernel_int(x.shape[3]),
+          .channels2 = 0,
           .up_height = kernel_int(up.height),
           .up_width = kernel_int(up.width),
           .out_height = kernel_int(out.shape[1]),
@@ -73,6 +76,23 @@ ConvParams plain_conv(const View& out, const View& x, const Conv& c, const ConvA
           .stride = a.stride,
           .pad = a.pad_left_top,
           .epilogue = epilogue(c.b, a.e)};
+}
+
+// The same convolution for the kernels in tiles, which enlarge twice or not at all.
+ConvProductParams tiled(const ConvParams& c, const ProductParams& product) {
+  return {.product = product,
+          .x = c.x,
+          .x2 = c.x2,
+          .height = c.height,
+          .width = c.width,
+          .channels = c.channels,
+          .channels2 = c.channels2,
+          .out_height = c.out_height,
+          .out_width = c.out_width,
+          .kernel = c.kernel,
+          .stride = c.stride,
+          .pad = c.pad,
+          .doubled = c.up_height == 2 * c.height};
 }
 
 }  // namespace
@@ -143,6 +163,40 @@ void Products::linear(View out, View x, const Linear& l, const Epilogue& e) {
   rows(Product::Kind::linear, out, x, l, e);
 }
 
+// A convolution of 1x1, whose depth may have several parts. Rows of a linear weight are such filters.
+void Products::joined_linear(View out, View x, View x2, const Linear& l, const Epilogue& e) {
+  const int64_t more = x2.shape[3];
+  const bool small = x.shape[1] < kCoordinate && x.shape[2] < kCoordinate;
+  for (const View& v : {x, x2}) kernel_int(v.shape.size() / v.shape[0]);  // the kernel's offsets within a picture
+  const Product p{.kind = Product::Kind::conv,
+                  .type = x.dtype,
+                  .rows = rows_of_one(x),
+                  .outs = l.w->shape[0],
+                  .channels = l.w->shape[1],
+                  .regular = small && more % kTileStep == 0 && aligned(x2.data, 16) && regular(out, x, l.w, l.b, e)};
+  const ConvParams plain{.x = x.data,
+                         .x2 = x2.data,
+                         .w = l.w->data.data,
+                         .out = out.data,
+                         .height = kernel_int(x.shape[1]),
+                         .width = kernel_int(x.shape[2]),
+                         .channels = kernel_int(x.shape[3]),
+                         .channels2 = kernel_int(more),
+                         .up_height = kernel_int(x.shape[1]),
+                         .up_width = kernel_int(x.shape[2]),
+                         .out_height = kernel_int(x.shape[1]),
+                         .out_width = kernel_int(x.shape[2]),
+                         .outs = kernel_int(p.outs),
+                         .kernel = 1,
+                         .stride = 1,
+                         .pad = 0,
+                         .epilogue = epilogue(l.b, e)};
+  switch (provider_of(p)) {
+    case Provider::tiles: launch_tiles(p, tiled(plain, product_params(p, out, l.w, l.b, e))); return;
+    case Provider::plain: gpu_.launch(choose_conv(p.type, p.rows, p.outs, x.shape[0]), plain);
+  }
+}
+
 void Products::geglu(View out, View x, const Linear& l) {
   rows(Product::Kind::geglu, out, x, l, {});
 }
@@ -157,19 +211,7 @@ void Products::conv2d(View out, View x, const Conv& c, const ConvArgs& a) {
                   .taps = c.w->shape[2] * c.w->shape[3],
                   .regular = up.regular && regular(out, x, c.w, c.b, a.e)};
   switch (provider_of(p)) {
-    case Provider::tiles:
-      launch_tiles(p, ConvProductParams{.product = product_params(p, out, c.w, c.b, a.e),
-                                        .x = x.data,
-                                        .height = kernel_int(x.shape[1]),
-                                        .width = kernel_int(x.shape[2]),
-                                        .channels = kernel_int(p.channels),
-                                        .out_height = kernel_int(out.shape[1]),
-                                        .out_width = kernel_int(out.shape[2]),
-                                        .kernel = kernel_int(c.w->shape[2]),
-                                        .stride = a.stride,
-                                        .pad = a.pad_left_top,
-                                        .doubled = up.doubled});
-      return;
+    case Provider::tiles: launch_tiles(p, tiled(plain_conv(out, x, c, a), product_params(p, out, c.w, c.b, a.e))); return;
     case Provider::plain: gpu_.launch(choose_conv(p.type, p.rows, p.outs, x.shape[0]), plain_conv(out, x, c, a));
   }
 }

@@ -17,6 +17,7 @@ class Products {
   Products& operator=(const Products&) = delete;
 
   void linear(View out, View x, const Linear&, const Epilogue&);
+  void joined_linear(View out, View x, View x2, const Linear&, const Epilogue&);
   void geglu(View out, View x, const Linear&);
   void conv2d(View out, View x, const Conv&, const ConvArgs&);
 

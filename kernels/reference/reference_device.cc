@@ -86,6 +86,16 @@ float finish(double y, const Epilogue& e, const View& out, int64_t i) {
   return static_cast<float>(y);
 }
 
+// x with the channels of x2 behind its own, in `values`.
+View joined(const View& x, const View& x2, std::vector<float>& values) {
+  const int64_t rows = x.shape.rows(), own = x.shape.back(), more = x2.shape.back();
+  for (int64_t row = 0; row < rows; row++) {
+    for (int64_t c = 0; c < own; c++) values.push_back(get(x, row * own + c));
+    for (int64_t c = 0; c < more; c++) values.push_back(get(x2, row * more + c));
+  }
+  return View(values.data(), DType::f32, x.shape.with(x.shape.rank - 1, own + more));
+}
+
 class ReferenceDevice final : public Device {
  public:
   ReferenceDevice() {
@@ -179,6 +189,16 @@ class ReferenceDevice final : public Device {
         const auto index = [&](int64_t i) { return (row * pixels + i / each) * channels + g * each + i % each; };
         normalize(out, x, n, a.act, pixels * each, index);
       }
+  }
+
+  bool has(Fused f) const override { return f == Fused::join; }
+  void joined_linear(View out, View x, View x2, const Linear& l, const Epilogue& e) override {
+    std::vector<float> both;
+    linear(out, joined(x, x2, both), l, e);
+  }
+  void joined_group_norm(View out, View x, View x2, const Norm& n, const NormArgs& a) override {
+    std::vector<float> both;
+    group_norm(out, joined(x, x2, both), n, a);
   }
 
   void layer_norm(View out, View x, const Norm& n) override {

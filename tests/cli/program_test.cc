@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <nlohmann/json.hpp>
+
 namespace cudream {
 namespace {
 
@@ -198,6 +200,25 @@ TEST(Doctor, SaysWhatIsThere) {
   const Outcome o = program.run("doctor");
   EXPECT_EQ(o.status, 0) << o.out;
   EXPECT_THAT(o.out, HasSubstr("models folder"));
+}
+
+// Every verb of the step is there, with the calls and the arithmetic that the plan counts: 360 of the UNet on the processor.
+TEST(Bench, VerbsAreTimedByTheirShapes) {
+  const Program p;
+  const Outcome made = p.run("bench -m demo --size 64 --steps 1 --runs 1 --json --device cpu verbs");
+  ASSERT_EQ(made.status, 0) << made.err;
+  const auto j = nlohmann::json::parse(made.out);
+  int64_t calls = 0;
+  for (const auto& v : j["verbs"]) {
+    EXPECT_GT(v["median_s"].get<double>(), 0) << v;
+    EXPECT_GE(v["bytes"].get<double>(), 4) << v;
+    if (v["stage"] == "denoise" && v["verb"] != "combine") calls += v["calls"].get<int64_t>();
+    if (v["verb"] == "attention") {
+      EXPECT_GT(v["flops"].get<double>(), 0) << v;
+    }
+  }
+  EXPECT_GE(calls, 360);
+  EXPECT_LE(calls, 400) << "beside the UNet a few for times, text and sampler";
 }
 
 TEST(Help, HasExamplesAndStatuses) {

@@ -108,6 +108,11 @@ TEST_F(Tuned, NormsAndElementsMoveLittleMoreThanTheyMust) {
       const auto bytes = static_cast<double>(x.bytes());
       expect("group_scale" + end, {bytes, 2 * bytes}, [&] { device->group_norm(y, x, norm, {32, Act::silu}); });
     }
+    const View own = s.input({16, 16, 640}), more = s.input({16, 16, 320}), joined = s.output({16, 16, 960});
+    const Norm of_both = s.norm(960, 1e-5f);
+    const auto joined_bytes = static_cast<double>(joined.bytes());
+    expect("group_scale" + end, {joined_bytes, 2 * joined_bytes},
+           [&] { device->joined_group_norm(joined, own, more, of_both, {32, Act::silu}); });
     for (const auto& [rows, channels] : {std::pair<int64_t, int64_t>{1024, 320}, {256, 640}, {60, 1280}}) {
       const View x = s.input({rows, channels}), y = s.output({rows, channels});
       const Norm norm = s.norm(channels, 1e-5f);

@@ -220,6 +220,55 @@ VerbCase pointwise_conv(int64_t height, int64_t width, int64_t in, int64_t out, 
   return conv(height, width, in, out, {.kernel = 1, .before = 0, .after = 0}, ends);
 }
 
+// Channels of two inputs, one behind the other.
+struct Both {
+  int64_t first, second;
+};
+
+// Calls `whole` with the two inputs joined in memory, where the device does not read them where they lie.
+template <typename Parts, typename Whole>
+std::function<void()> on_both(VerbStage& s, View x, View x2, const Parts& parts, const Whole& whole) {
+  if (s.device().has(Fused::join)) return [=] { parts(x, x2); };
+  const int64_t first = x.shape[3], all = first + x2.shape[3];
+  const View both = s.output({x.shape[1], x.shape[2], all});
+  return [=, &s] {
+    s.device().copy(both.slice(3, 0, first), x);
+    s.device().copy(both.slice(3, first, all), x2);
+    whole(both);
+  };
+}
+
+VerbCase joined_linear(int64_t height, int64_t width, const Both& in, int64_t out, const Ends& ends = {}) {
+  const auto prepare = [=](VerbStage& s) -> VerbRun {
+    const View x = s.input({height, width, in.first}), x2 = s.input({height, width, in.second});
+    const Linear l{s.weight(Use::linear, {out, in.first + in.second}), ends.bias ? s.vector(out) : nullptr};
+    View y;
+    const Epilogue e = make_ends(s, ends, {height, width, out}, y);
+    return {on_both(
+                s, x, x2, [=, &s](const View& a, const View& b) { s.device().joined_linear(y, a, b, l, e); },
+                [=, &s](const View& both) { s.device().linear(y, both, l, e); }),
+            y};
+  };
+  return {fmt::format("linear {}x{} {}+{}->{}{}", height, width, in.first, in.second, out, describe(ends)), prepare,
+          2.0 * static_cast<double>(height * width * (in.first + in.second) * out)};
+}
+
+VerbCase joined_group_norm(int64_t height, int64_t width, const Both& in, int groups, Act act) {
+  const auto prepare = [=](VerbStage& s) -> VerbRun {
+    const View x = s.input({height, width, in.first}, 0.5f), x2 = s.input({height, width, in.second}, -1),
+               y = s.output({height, width, in.first + in.second});
+    const Norm n = s.norm(in.first + in.second, 1e-5f);
+    const NormArgs args{groups, act};
+    return {on_both(
+                s, x, x2, [=, &s](const View& a, const View& b) { s.device().joined_group_norm(y, a, b, n, args); },
+                [=, &s](const View& both) { s.device().group_norm(y, both, n, args); }),
+            y};
+  };
+  return {
+      fmt::format("group_norm {}x{} {}+{} groups {} act{}", height, width, in.first, in.second, groups, static_cast<int>(act)),
+      prepare};
+}
+
 struct Heads {
   int heads = 1;
   int64_t size = 64;
@@ -428,6 +477,16 @@ const std::vector<VerbCase>& small_verb_cases() {
       group_norm(8, 8, 32, 8, Act::gelu),
       group_norm(11, 10, 40, 8, Act::silu, 100),
       group_norm(24, 24, 320, 32, Act::none),
+      // two inputs: a group that has channels of both, vectors or none
+      joined_linear(8, 8, {64, 96}, 96),
+      joined_linear(8, 8, {640, 320}, 64, {.residual = true}),
+      joined_linear(20, 20, {32, 32}, 64, {.add = true, .residual = true, .act = Act::silu}),
+      joined_linear(16, 16, {96, 40}, 96, {.residual = true}),
+      joined_linear(3, 5, {7, 4}, 6),
+      joined_group_norm(16, 16, {64, 96}, 32, Act::silu),
+      joined_group_norm(9, 6, {40, 56}, 4, Act::none),
+      joined_group_norm(24, 20, {320, 160}, 32, Act::silu),
+      joined_group_norm(5, 7, {7, 5}, 3, Act::silu),
       layer_norm(1, 1),
       layer_norm(50, 1280),
       layer_norm(30, 320, 100),

@@ -3,7 +3,8 @@
   python train_unet.py text  --data data --out run --steps 300      warm start of the text encoder (optional)
   torchrun --nproc-per-node 2 train_unet.py train --data data --out run --minutes 60
                                                                     continues from run/state.pt where there is one
-  python train_unet.py start --model diffusers --out run            makes a run that begins with published weights
+  python export.py --unpack demo.safetensors --tokenizer TOKENIZER --run run --vae vae      a run that begins with published weights
+  python train_unet.py text --data data --out run --keep            then: the reader alone, beside that text encoder
 
 The warm start teaches the text encoder to tell from the caption what is in the picture (no pictures used).
 """
@@ -14,7 +15,6 @@ import json
 import os
 import random
 import re
-import shutil
 import time
 
 import numpy as np
@@ -235,7 +235,8 @@ def describe(s, cap, rng):
 
 
 def warm_text(a):
-    """From run/text.safetensors where there is one; what that encoder said about a caption is then kept as far as possible."""
+    """From run/text.safetensors where there is one; what that encoder said about a caption is then kept as far as possible, or,
+    with --keep, altogether: then only the reader learns."""
     records = json.load(open(f"{a.data}/records.json"))
     text, _ = new_models()
     reader, before = Reader(), None
@@ -243,7 +244,8 @@ def warm_text(a):
         text.load_state_dict(load_file(f"{a.out}/text.safetensors"))
         before = copy.deepcopy(text).requires_grad_(False)
     cap, rng, t0 = Captions(f"{a.out}/tokenizer"), random.Random(3), time.time()
-    opt = torch.optim.AdamW([*text.parameters(), *reader.parameters()], lr=1e-3, fused=True)
+    text.requires_grad_(not a.keep)
+    opt = torch.optim.AdamW([p for p in (*text.parameters(), *reader.parameters()) if p.requires_grad], lr=1e-3, fused=True)
     for step in range(1, a.steps + 1):
         texts, labels = zip(*[describe(rng.choice(records), cap, rng) for _ in range(a.batch)])
         ids = cap(texts)
@@ -325,15 +327,6 @@ def train(a):
             saved = time.time()
 
 
-def start(a):
-    """A run folder that begins with published weights (diffusers folder)."""
-    os.makedirs(a.out, exist_ok=True)
-    shutil.copytree(f"{a.model}/tokenizer", f"{a.out}/tokenizer", dirs_exist_ok=True)
-    text, own = load_file(f"{a.model}/text_encoder/model.safetensors"), new_models()[0].state_dict()
-    save_file({k: text[k if k in text else "text_model." + k].float() for k in own}, f"{a.out}/text.safetensors")
-    save_file({k: v.float() for k, v in load_file(f"{a.model}/unet/diffusion_pytorch_model.safetensors").items()}, f"{a.out}/unet.safetensors")
-
-
 def save(run, modules, out, full, pieces):
     """The resumable state, and the averaged weights as modules."""
     torch.save(run.state(), f"{out}/state.tmp")
@@ -355,15 +348,13 @@ if __name__ == "__main__":
     p = sub.add_parser("tokenizer")
     p.add_argument("--bpe", required=True)
     p.add_argument("--out", default="run")
-    p = sub.add_parser("start")
-    p.add_argument("--model", default="diffusers")
-    p.add_argument("--out", default="run")
     p = sub.add_parser("text")
     p.add_argument("--data", default="data")
     p.add_argument("--out", default="run")
     p.add_argument("--steps", type=int, default=300)
     p.add_argument("--batch", type=int, default=64)
     p.add_argument("--lr", type=float, default=1.5e-3)
+    p.add_argument("--keep", action="store_true", help="leave the text encoder as it is (with --lr 1e-2)")
     p = sub.add_parser("train")
     p.add_argument("--data", default="data")
     p.add_argument("--out", default="run")
@@ -377,4 +368,4 @@ if __name__ == "__main__":
     if a.cmd == "tokenizer":
         make_tokenizer(a.bpe, f"{a.out}/tokenizer")
     else:
-        {"start": start, "text": warm_text, "train": train}[a.cmd](a)
+        {"text": warm_text, "train": train}[a.cmd](a)

@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "tests/vgpu/core/decoding.h"
 
 namespace cudream::vgpu {
@@ -37,6 +39,22 @@ void count_global(Warp& w, const std::array<uint64_t, kLanes>& address, uint32_t
   }
 }
 
+// Notes the access of a block; a race with another one is a fault.
+void check_order(Warp& w, const Inst& inst, uint32_t lane, const Allocation& a, uint64_t address, uint32_t bytes, Access access) {
+  Block& b = *w.block;
+  if (b.order == nullptr) return;
+  if (access == Access::atomic) {
+    const bool fenced = std::none_of(b.warps.begin(), b.warps.end(), [](const Warp& other) { return other.unfenced; });
+    return b.order->atomic(b.index, address, fenced);
+  }
+  const bool write = access == Access::write;
+  if (write) w.unfenced = true;
+  if (write ? b.order->write(b.index, a, address, bytes) : b.order->read(b.index, a, address, bytes)) return;
+  fault(
+      w, inst, lane, FaultKind::race,
+      fmt::format("race between blocks on global memory at {:#x}: another block's access is not ordered with this one", address));
+}
+
 // A whole warp on consecutive places of one allocation: one check. False where the lanes must go one by one.
 bool resolve_consecutive(Warp& w, const Inst& inst, const std::array<uint64_t, kLanes>& address, uint32_t bytes, Access access,
                          Pointers& out) {
@@ -54,6 +72,8 @@ bool resolve_consecutive(Warp& w, const Inst& inst, const std::array<uint64_t, k
       return false;
     }
   }
+  if (access == Access::atomic) return false;
+  check_order(w, inst, 0, *a, address[0], bytes * kLanes, access);
   uint8_t* base = a->at(address[0]);
   for (uint32_t lane = 0; lane < kLanes; lane++) out.lane[lane] = base + lane * bytes;
   return true;
@@ -202,6 +222,7 @@ uint8_t* global_pointer(Warp& w, const Inst& inst, uint32_t lane, uint64_t addre
           fmt::format("read of {} bytes of global memory that was never written, at {:#x}: {}", bytes, address,
                       w.block->memory->describe(address)));
   }
+  check_order(w, inst, lane, *a, address, bytes, access);
   return a->at(address);
 }
 

@@ -8,6 +8,7 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 
 #include "tests/vgpu/core/handlers.h"
@@ -21,7 +22,7 @@ constexpr uint32_t kTurn = 100'000;  // steps before another warp has its turn: 
 // One worker: its block, with storage kept from block to block.
 class Worker {
  public:
-  Worker(const Launch& launch, const DeviceMemory& memory, const LaunchOptions& options) {
+  Worker(const Launch& launch, const DeviceMemory& memory, const LaunchOptions& options, BlockOrder* order) {
     const Program& p = *launch.program;
     block_.program = &p;
     block_.memory = &memory;
@@ -31,6 +32,7 @@ class Worker {
     block_.threads = launch.threads;
     block_.dynamic_shared = launch.dynamic_shared;
     block_.count_traffic = options.count_traffic;
+    block_.order = order;
     block_.shared.begin_launch(launch.dynamic_shared > 0 ? p.dynamic_offset + launch.dynamic_shared : p.shared_bytes,
                                p.shared_grain);
     threads_ = static_cast<uint32_t>(launch.threads.size());
@@ -55,6 +57,7 @@ class Worker {
     const Dim& g = block_.grid;
     block_.id = {static_cast<uint32_t>(index % g.x), static_cast<uint32_t>(index / g.x % g.y),
                  static_cast<uint32_t>(index / g.x / g.y)};
+    block_.index = index;
     block_.shared.begin_block();
     std::fill(local_.begin(), local_.end(), uint8_t{0xff});
     for (Warp& w : block_.warps) begin(w);
@@ -86,7 +89,7 @@ class Worker {
     const uint32_t lanes = std::min(threads_ - w.index * kLanes, kLanes);
     w.live = w.active = lanes == kLanes ? kFull : (1u << lanes) - 1;
     w.pc = w.laps = 0;
-    w.done = w.at_barrier = w.stop = false;
+    w.done = w.at_barrier = w.stop = w.unfenced = false;
     w.groups.clear();
     w.copies.clear();
     w.async_group = {};
@@ -197,6 +200,9 @@ Counters run(const Launch& launch, const DeviceMemory& memory, const LaunchOptio
   std::atomic<uint64_t> next{0}, failed_block{~uint64_t{0}};
   std::exception_ptr failure;
   Counters total;
+  std::optional<BlockOrder> order;
+  if (options.block_order) order.emplace(blocks);
+  BlockOrder* const watched = order ? &*order : nullptr;
   std::mutex mutex;
   const auto run_blocks = [&](Worker& worker, uint64_t most) {
     for (uint64_t done = 0; done < most; done++) {
@@ -218,7 +224,7 @@ Counters run(const Launch& launch, const DeviceMemory& memory, const LaunchOptio
     total.add(worker.finish());
   };
   // Small launches are not worth a thread: the first block tells.
-  Worker own(launch, memory, options);
+  Worker own(launch, memory, options, watched);
   const auto begin = std::chrono::steady_clock::now();
   run_blocks(own, 1);
   const auto rest = (std::chrono::steady_clock::now() - begin) * (blocks - 1);
@@ -226,7 +232,7 @@ Counters run(const Launch& launch, const DeviceMemory& memory, const LaunchOptio
   if (rest > kWorthAThread) {
     for (uint64_t i = 1; i < std::min(cores, blocks); i++) {
       helpers.emplace_back([&] {
-        Worker worker(launch, memory, options);
+        Worker worker(launch, memory, options, watched);
         run_blocks(worker, blocks);
         finish(worker);
       });

@@ -20,6 +20,7 @@ struct LaunchOptions {
   uint32_t workers = 0;        // host threads; 0: one for each core
   bool count_traffic = false;  // sectors and wavefronts
   bool reverse = false;        // blocks last to first
+  bool block_order = false;    // races between blocks are faults
 };
 
 // Runs all blocks to their ends, spread over the cores. Blocks are independent; the atomics of different blocks meet in no

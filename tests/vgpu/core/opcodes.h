@@ -82,7 +82,8 @@ void decode_isspacep(Decoding&);
 // ops_memory.cc
 void decode_ld(Decoding&);
 void decode_st(Decoding&);
-void decode_hint(Decoding&);  // prefetch, fences and sleep: nothing to do
+void decode_hint(Decoding&);  // prefetch and sleep: nothing to do
+void decode_fence(Decoding&);
 // ops_atomic.cc
 void decode_atom(Decoding&);
 void decode_red(Decoding&);

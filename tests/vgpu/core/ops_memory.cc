@@ -192,9 +192,19 @@ void decode_st(Decoding& d) {
 }
 
 void decode_hint(Decoding& d) {
-  d.ignore({"gl", "cta", "sys", "gpu", "cluster", "sc", "acq_rel", "acquire", "release", "u32", "global", "local", "L1", "L2",
-            "L2::evict_last", "L2::evict_normal"});
+  d.ignore({"u32", "global", "local", "L1", "L2", "L2::evict_last", "L2::evict_normal"});
   d.emit([](Warp&, const Inst&) {});
+}
+
+// Memory is sequential here; only the check of races between blocks asks whether a block fenced what it wrote. A fence within
+// the block orders nothing for others.
+void decode_fence(Decoding& d) {
+  const bool within_block = d.take("cta");
+  d.ignore({"gl", "sys", "gpu", "cluster", "sc", "acq_rel", "acquire", "release"});
+  if (within_block)
+    d.emit([](Warp&, const Inst&) {});
+  else
+    d.emit([](Warp& w, const Inst&) { w.unfenced = false; });
 }
 
 }  // namespace cudream::vgpu

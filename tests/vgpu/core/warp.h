@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/vgpu/check/block_order.h"
 #include "tests/vgpu/check/counters.h"
 #include "tests/vgpu/check/device_memory.h"
 #include "tests/vgpu/check/fault.h"
@@ -45,6 +46,7 @@ struct Warp {
   uint32_t time = 0;    // of the last warp synchronisation, for the race check
   uint32_t laps = 0;    // visits to a jump target while others wait: a spin loop must let them run
   bool done = false, at_barrier = false, stop = false;
+  bool unfenced = false;  // wrote to global memory since its last fence
   uint32_t barrier_pc = 0, barrier_id = 0, barrier_vote = 0;
   std::vector<Group> groups;
   std::array<uint32_t, kLanes> async_group{};  // the open cp.async group of each lane
@@ -92,6 +94,8 @@ struct Block {
   std::vector<Warp> warps;
   Counters counters;
   bool count_traffic = false;
+  BlockOrder* order = nullptr;                 // null: races between blocks are not looked for
+  uint64_t index = 0;                          // of this block in the grid
   std::array<const Allocation*, 64> recent{};  // last allocation touched, by instruction
 
   const Allocation* allocation(const Inst& inst, uint64_t address) {

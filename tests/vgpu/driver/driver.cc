@@ -43,6 +43,7 @@ bool Driver::start() {
   options.report = environment("CUDREAM_VGPU_REPORT");
   options.launch.count_traffic = !options.report.empty();
   options.launch.workers = static_cast<uint32_t>(environment_number("CUDREAM_VGPU_THREADS"));
+  options.launch.block_order = environment_number("CUDREAM_VGPU_BLOCK_RACES") != 0;
   options.launch.reverse = std::string_view(environment("CUDREAM_VGPU_ORDER")) == "reverse";
   options.fail_allocation = environment_number("CUDREAM_VGPU_FAIL_ALLOC");
   options.fail_launch = environment_number("CUDREAM_VGPU_FAIL_LAUNCH");

@@ -84,6 +84,26 @@ INSTANTIATE_TEST_SUITE_P(
                     Fault{"async_overwrite", 0, CUDA_SUCCESS, ""}, Fault{"async_overwrite", 1, kFailed, "race on shared memory"},
                     Fault{"trapped", 5, CUDA_ERROR_ILLEGAL_INSTRUCTION, "trap"}));
 
+// Exits with status 0 when two blocks end as they should.
+[[noreturn]] void run_two_blocks(const char* kernel, int n, CUresult expected) {
+  setenv("CUDREAM_VGPU_BLOCK_RACES", "1", 1);
+  VirtualCard card;
+  card.load("faults.ptx");
+  CardArray<float> y(std::vector<float>(128, 0.0f));
+  check(card.launch(kernel, 2, 128, 0, y.get(), n), kernel);
+  std::_Exit(cuCtxSynchronize() == expected ? 0 : 1);
+}
+
+TEST(BlockRaces, AreCaughtWhereAsked) {
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
+  const auto zero = testing::ExitedWithCode(0);
+  EXPECT_EXIT(run_two_blocks("blocks_write", 0, CUDA_SUCCESS), zero, "^$");
+  EXPECT_EXIT(run_two_blocks("blocks_write", 1, kFailed), zero, "race between blocks on global memory.*in kernel blocks_write");
+  EXPECT_EXIT(run_two_blocks("blocks_sum", 0, CUDA_SUCCESS), zero, "^$");
+  EXPECT_EXIT(run_two_blocks("blocks_sum", 1, kFailed), zero, "race between blocks on global memory");
+  EXPECT_EXIT(run_two_blocks("blocks_sum", 2, kFailed), zero, "race between blocks on global memory");
+}
+
 // Reading what nobody wrote, and what was given back.
 [[noreturn]] void read_unwritten(bool write_first) {
   VirtualCard card;

@@ -19,7 +19,7 @@ __device__ void wait() {
 
 }  // namespace
 
-// All are launched with one block of 128 threads and arrays of 128 elements that hold their indices.
+// Where nothing else is said they are launched with one block of 128 threads and arrays of 128 elements that hold their indices.
 extern "C" {
 
 __global__ void global_write_beyond(float* y, int n) {
@@ -172,6 +172,25 @@ __global__ void async_overwrite(const float4* x, float4* y, int n) {
     if (n == 0) __syncthreads();
   }
   y[threadIdx.x] = sum;
+}
+
+// Two blocks. n = 1: both write the same places.
+__global__ void blocks_write(float* y, int n) {
+  if (threadIdx.x < 64) y[threadIdx.x + (n == 0 ? blockIdx.x * 64 : 0)] = 1;
+}
+// Two blocks; the one that arrives last adds up what both wrote. n = 1: without the fence, n = 2: both believe to be last.
+__device__ unsigned arrived;
+__global__ void blocks_sum(float* y, int n) {
+  __shared__ unsigned order;
+  if (threadIdx.x < 64) y[blockIdx.x * 64 + threadIdx.x] = 1;
+  if (n != 1) __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) order = n == 2 ? 1 : atomicAdd(&arrived, 1u);
+  __syncthreads();
+  if (order != 1 || threadIdx.x != 0) return;
+  float sum = 0;
+  for (int i = 0; i < 128; i++) sum += y[i];
+  y[0] = sum;
 }
 
 __global__ void trapped(float* y, int n) {
