@@ -117,6 +117,7 @@ bool group_norm_passes(const VirtualCard& card) {
                                .bias = static_cast<const float*>(pointer(bias)),
                                .pixels = pixels,
                                .channels = channels,
+                               .own_channels = channels,
                                .groups = groups,
                                .eps = 1e-5f,
                                .act = Act::none},
