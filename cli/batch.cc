@@ -2,8 +2,10 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "cli/batch_items.h"
 #include "cli/batch_report.h"
@@ -58,12 +60,36 @@ int list(const std::vector<BatchItem>& items, bool as_json) {
   return wrong == 0 ? 0 : static_cast<int>(Code::partial);
 }
 
+// What tells an item from the others: the values of the options in which items differ, and the seed.
+std::vector<std::vector<std::string>> labels(const std::vector<BatchItem>& items, const std::vector<BatchResult>& results) {
+  std::map<std::string, std::set<std::string>> values;
+  std::vector<std::map<std::string, std::string>> given;
+  for (const BatchItem& item : items) {
+    given.emplace_back(item.fields.begin(), item.fields.end());
+    for (const auto& [name, value] : item.fields) values[name];
+  }
+  for (auto& [name, known] : values)
+    for (auto& fields : given) known.insert(fields[name]);
+  std::vector<std::vector<std::string>> all;
+  for (size_t i = 0; i < items.size(); i++) {
+    std::vector<std::string>& label = all.emplace_back();
+    if (values["prompt"].size() > 1) label.push_back(given[i]["prompt"]);
+    std::string rest = fmt::format("seed {}", results[i].seed);
+    for (const auto& [name, known] : values)
+      if (known.size() > 1 && name != "prompt" && name != "seed" && name != "count" && !given[i][name].empty())
+        rest += fmt::format(", {} {}", name, given[i][name]);
+    label.push_back(rest);
+  }
+  return all;
+}
+
 void write_extras(const Options& options, const std::vector<BatchItem>& items, const BatchRun& run) {
-  std::vector<std::filesystem::path> pictures;
-  for (const BatchResult& result : run.results())
-    if (result.state == State::done) pictures.push_back(result.file);
-  if (!options.sheet.empty() && !pictures.empty())
-    write_sheet(options.sheet, pictures, options.overwrite ? Exists::replace : Exists::refuse);
+  std::vector<SheetCell> cells;
+  const std::vector<std::vector<std::string>> label = labels(items, run.results());
+  for (size_t i = 0; i < items.size(); i++)
+    if (run.results()[i].state == State::done) cells.push_back({run.results()[i].file, label[i]});
+  if (!options.sheet.empty() && !cells.empty())
+    write_sheet(options.sheet, cells, options.overwrite ? Exists::replace : Exists::refuse);
   if (options.report) write_report(options.output / "report.html", items, run.results());
 }
 
@@ -101,8 +127,13 @@ Command add_batch(CLI::App& app) {
   app.add_option("--shard", options->shard_text,
                  "I/N: make every N-th item only, from the I-th on; for N runs that share a file and a folder")
       ->type_name("I/N");
+  app.add_option("-b,--batch", options->together,
+                 "Pictures computed together at most; when left out, as many as keep the device busy")
+      ->check(CLI::Range(1, 64));
   app.add_flag("--report", options->report, "Also write report.html: every picture with its settings, and what failed");
-  app.add_option("--sheet", options->sheet, "Also put all pictures side by side into this file")->type_name("FILE");
+  app.add_option("--sheet", options->sheet,
+                 "Also put all pictures side by side into this file, each with what tells it from the others")
+      ->type_name("FILE");
   app.add_flag("--overwrite", options->overwrite, "Replace files that exist");
   add_job_options(app, options->defaults);
   add_host_options(app, options->host);

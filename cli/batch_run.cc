@@ -1,4 +1,4 @@
-// One model after the other, one picture after the other, each noted.
+// Which items are left, one model after the other, and how far the batch is.
 #include "cli/batch_run.h"
 
 #include <algorithm>
@@ -14,6 +14,8 @@ namespace {
 
 namespace fs = std::filesystem;
 using State = BatchResult::State;
+
+constexpr size_t kMostUnwritten = 16;  // pictures that wait for the disk
 
 double seconds_since(std::chrono::steady_clock::time_point then) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - then).count();
@@ -61,12 +63,11 @@ void remove_leftovers(const fs::path& output, const Journal& journal) {
   for (const fs::path& file : leftovers) fs::remove(file);
 }
 
-// The next item would fare no better.
+}  // namespace
+
 bool ends_the_batch(Code code) {
   return code == Code::cancelled || code == Code::device || code == Code::io || code == Code::internal;
 }
-
-}  // namespace
 
 std::string Shard::suffix() const {
   return of == 1 ? "" : fmt::format("-{}-of-{}", number, of);
@@ -90,13 +91,25 @@ BatchRun::BatchRun(const BatchOptions& options, const ItemParser& parser, const 
       progress_(progress),
       names_(options.output / "", true, options.overwrite ? Exists::replace : Exists::refuse),
       journal_(journal_of(options)),
+      catalog_(open_catalog(options.host)),
       results_(items.size()),
       keys_(items.size()),
-      first_keys_(items.size()) {
+      first_keys_(items.size()),
+      writer_(kMostUnwritten) {
   remove_leftovers(options.output, journal_);
 }
 
 void BatchRun::run() {
+  try {
+    run_models();
+    writer_.finish();
+  } catch (...) {
+    writer_.wait();  // what is made is kept
+    throw;
+  }
+}
+
+void BatchRun::run_models() {
   const DeviceInfo device = open_device(options_.host.device_options())->info();
   // Items of one model together, models in the order of their first item.
   std::vector<std::pair<ModelNames, std::vector<size_t>>> models;
@@ -133,9 +146,30 @@ void BatchRun::run() {
     if (!items.empty() && !finish_requested) paint_model(names, items);
 }
 
+// The bytes of the LoRAs and textual inversions that an item names, as hashes: for its key.
+std::string BatchRun::adapters_text(const BatchItem& wanted) {
+  Job job = wanted.options.job;
+  std::string text;
+  try {
+    const Adapters adapters = find_adapters(catalog_, job);
+    std::vector<fs::path> files = adapters.inversions;
+    for (const LoraUse& use : adapters.loras) files.push_back(use.path);
+    for (const fs::path& file : files) {
+      std::string& hash = hashes_[file];
+      if (hash.empty()) hash = cached_sha256_of_file(file);
+      text += "\n" + hash;
+    }
+    for (const ControlUse& use : adapters.controls) text += "\n" + stamp(use.path);
+  } catch (const Error& e) {
+    log(LogLevel::debug, "{}: {}", wanted.where, e.what());  // when the item's turn comes, it fails for this reason
+  }
+  return text;
+}
+
 // What the journal knows of an item.
-void BatchRun::find_out(const std::string& setting, size_t item) {
+void BatchRun::find_out(const std::string& model, size_t item) {
   const BatchItem& wanted = items_[item];
+  const std::string setting = model + adapters_text(wanted);
   BatchItem first = wanted;
   first.nth = 0;
   const std::string plain = parser_.key(first, setting, 0);
@@ -143,70 +177,15 @@ void BatchRun::find_out(const std::string& setting, size_t item) {
   first_keys_[item] = parser_.key(first, setting, occurrence);
   keys_[item] = wanted.nth == 0 ? first_keys_[item] : parser_.key(wanted, setting, occurrence);
 
-  const JournalEntry* entry = journal_.find(keys_[item]);
-  if (entry == nullptr) return;
-  BatchResult& result = results_[item];
+  const std::optional<JournalEntry> entry = journal_.find(keys_[item]);
+  if (!entry) return;
   const fs::path file = options_.output / entry->file;
   std::error_code missing;
   if (entry->state == JournalEntry::State::done && fs::file_size(file, missing) == static_cast<uintmax_t>(entry->bytes) &&
       !missing)
-    result = {.state = State::done, .file = file, .seed = entry->seed, .seconds = entry->seconds, .reason = ""};
+    settle(item, {.state = State::done, .file = file, .seed = entry->seed, .seconds = entry->seconds, .reason = ""});
   else if (entry->state == JournalEntry::State::failed && !options_.retry_failed)
     give_up(item, entry->reason + " (an earlier run; --retry-failed tries again)");
-}
-
-void BatchRun::paint_model(const ModelNames& names, const std::vector<size_t>& items) {
-  std::unique_ptr<Session> session;
-  try {
-    session = std::make_unique<Session>(options_.host, names.model, names.vae, names.task, progress_);
-  } catch (const Error& e) {
-    if (ends_the_batch(e.code()) || items.size() == items_.size()) throw;
-    for (const size_t i : items) give_up(i, e.what());
-    return;
-  }
-  for (const size_t i : items) {
-    if (finish_requested) return;
-    paint(*session, i);
-    tell();
-  }
-}
-
-void BatchRun::paint(Session& session, size_t item) {
-  try {
-    make(session, item);
-  } catch (const fs::filesystem_error& e) {
-    throw fail(Code::io, "{}", e.what());
-  } catch (const Error& e) {
-    if (ends_the_batch(e.code())) throw;
-    require_folder();
-    journal_.failed(keys_[item], e.what());
-    give_up(item, e.what());
-  }
-}
-
-void BatchRun::make(Session& session, size_t item) {
-  Production production{.job = items_[item].options.job, .count = 1, .batch = 1, .exists = Exists::refuse};
-  Job& job = production.job;
-  parser_.check_files(items_[item]);
-  job.model = session.model_name();
-  complete(job, session.engine().spec());
-  job.seed = seed_of(item);
-  job = nth_picture(job, static_cast<uint64_t>(items_[item].nth));
-
-  // A name that an earlier run planned is this item's own, whether its file was written or not.
-  const JournalEntry* entry = journal_.find(keys_[item]);
-  const bool again = entry != nullptr && !entry->file.empty();
-  if (!again) entry = &journal_.plan(keys_[item], job.seed, free_name(job, item));
-  if (again || options_.overwrite) production.exists = Exists::replace;
-  fs::path file = options_.output / entry->file;
-  const auto begun = std::chrono::steady_clock::now();
-  produce(
-      session, production, [&](const NameFields&) { return file; }, progress_);
-  const double seconds = seconds_since(begun);
-  require_folder();
-  journal_.done(keys_[item], static_cast<int64_t>(fs::file_size(file)), sha256_of_file(file), seconds);
-  results_[item] = {.state = State::done, .file = file, .seed = job.seed, .seconds = seconds, .reason = ""};
-  made_++;
 }
 
 // A folder that was moved away is no failure of an item: all that follow would fail too.
@@ -215,53 +194,30 @@ void BatchRun::require_folder() const {
     throw fail(Code::io, "the folder {} is gone, with what was made in it", options_.output.string());
 }
 
-// The index in an item's name is its place in the file, which other shards do not use; one that a file or a plan has is passed
-// over.
-std::string BatchRun::free_name(const Job& job, size_t item) {
-  NameFields fields{.index = item + 1,
-                    .seed = job.seed,
-                    .steps = job.steps,
-                    .width = job.width,
-                    .height = job.height,
-                    .prompt = job.prompt,
-                    .model = job.model,
-                    .sampler = job.sampler};
-  std::string own = output_name(kDefaultName, fields);
-  if (!journal_.has_planned(own) && (options_.overwrite || !fs::exists(options_.output / own))) return own;
-  while (true) {
-    std::string name = names_.next(fields).filename();
-    if (!journal_.has_planned(name)) return name;
-  }
-}
-
-// A seed that was not given is drawn once and noted before any work; nth_picture counts on from it.
-uint64_t BatchRun::seed_of(size_t item) {
-  const BatchItem& wanted = items_[item];
-  uint64_t first = 0;
-  if (wanted.options.seed) {
-    first = *wanted.options.seed;
-  } else {
-    const JournalEntry* drawn = journal_.find(first_keys_[item]);
-    first = drawn != nullptr && drawn->state != JournalEntry::State::failed
-                ? drawn->seed
-                : journal_.plan(first_keys_[item], random_seed(), "").seed;
-  }
-  return first;
+void BatchRun::settle(size_t item, BatchResult result) {
+  const std::scoped_lock hold(lock_);
+  results_[item] = std::move(result);
 }
 
 void BatchRun::give_up(size_t item, const std::string& reason) {
-  results_[item] = {.state = State::failed, .file = "", .seed = 0, .seconds = 0, .reason = reason};
+  settle(item, {.state = State::failed, .file = "", .seed = 0, .seconds = 0, .reason = reason});
   log(LogLevel::error, "{} {}: {}", options_.file.string(), items_[item].where, reason);
 }
 
 size_t BatchRun::count(State state) const {
+  const std::scoped_lock hold(lock_);
   return static_cast<size_t>(std::count_if(results_.begin(), results_.end(), [&](const auto& r) { return r.state == state; }));
+}
+
+size_t BatchRun::made_so_far() const {
+  const std::scoped_lock hold(lock_);
+  return made_;
 }
 
 std::string BatchRun::summary() const {
   const size_t failed = count(State::failed), left = count(State::left);
   std::string text = fmt::format("{} of {} pictures done", count(State::done), items_.size() - count(State::elsewhere));
-  if (count(State::done) > made_) text += fmt::format(" ({} before this run)", count(State::done) - made_);
+  if (const size_t before = count(State::done) - made_so_far(); before > 0) text += fmt::format(" ({} before this run)", before);
   if (failed > 0) text += fmt::format(", {} failed", failed);
   if (left > 0) text += fmt::format(", {} left", left);
   return text;
@@ -269,12 +225,14 @@ std::string BatchRun::summary() const {
 
 // Where the batch is: on the terminal or as an event, and in a file that other programs may read.
 void BatchRun::tell() {
+  const std::scoped_lock hold(telling_);
   require_folder();
   const double minutes = seconds_since(begun_) / 60;
+  const size_t made = made_so_far();
   const Tally tally{.done = count(State::done),
                     .failed = count(State::failed),
                     .left = count(State::left),
-                    .per_minute = minutes > 0 ? static_cast<double>(made_) / minutes : 0};
+                    .per_minute = minutes > 0 ? static_cast<double>(made) / minutes : 0};
   progress_.tally(tally);
   AtomicFile status(options_.output / ".batch" / ("status" + options_.shard.suffix() + ".json"), Exists::replace);
   status.write(nlohmann::json{{"done", tally.done},

@@ -3,13 +3,17 @@
 
 #include <chrono>
 #include <filesystem>
+#include <functional>
 #include <map>
+#include <mutex>
 #include <string>
 #include <vector>
 
 #include "cli/batch_items.h"
 #include "cli/output_name.h"
 #include "cli/produce.h"
+#include "core/background.h"
+#include "core/error.h"
 #include "runtime/batch/journal.h"
 
 namespace cudream {
@@ -27,7 +31,11 @@ struct BatchOptions {
   std::filesystem::path file, output;
   bool overwrite = false, retry_failed = false;
   Shard shard;
+  int together = 0;  // pictures of a pass at most; 0: as many as keep the device busy
 };
+
+// Whether the next item would fare no better than one that failed so.
+bool ends_the_batch(Code);
 
 // What became of an item.
 struct BatchResult {
@@ -44,8 +52,9 @@ class BatchRun {
   // Journal does.
   BatchRun(const BatchOptions&, const ItemParser&, const std::vector<BatchItem>&, Progress&);
 
-  // All that is left to do, one model after the other. An item's failure does not end it; a full disk, a lost device or Ctrl-C
-  // does, as an Error, and finish_requested after the picture in work. The same command then goes on.
+  // All that is left to do, one model after the other. Items near each other in the file that may share a pass are made together;
+  // each picture is written, hashed and noted while the next are made. An item's failure does not end it; a full disk, a lost
+  // device or Ctrl-C does, as an Error, and finish_requested after the pass in work. The same command then goes on.
   void run();
   const std::vector<BatchResult>& results() const { return results_; }
 
@@ -54,7 +63,9 @@ class BatchRun {
   size_t count(BatchResult::State) const;
 
  private:
-  void find_out(const std::string& setting, size_t item);
+  void run_models();
+  void find_out(const std::string& model, size_t item);
+  std::string adapters_text(const BatchItem&);
   // What a session is opened for: an inpainting model may lie beside the one that is named.
   struct ModelNames {
     std::string model, vae;
@@ -62,11 +73,30 @@ class BatchRun {
     bool operator==(const ModelNames&) const = default;
   };
   void paint_model(const ModelNames& names, const std::vector<size_t>& items);
-  void paint(Session&, size_t item);
-  void make(Session&, size_t item);
+  // An item whose job is complete.
+  struct Ready {
+    size_t item = 0;
+    Job job;
+  };
+  void paint_window(Session&, std::span<const size_t> items);
+  void paint_alike(Session&, std::span<const Ready> all);
+  void make_together(Session&, std::span<const Ready> some);
+  std::pair<Adapters, Ready> prepare(Session&, size_t item);
+  // Does `work` for an item, whose failure is noted.
+  void attempt(size_t item, const std::function<void()>& work);
+  // Where an item's picture goes.
+  struct Place {
+    std::filesystem::path file;
+    Exists exists = Exists::refuse;
+  };
+  Place plan(const Ready&);
+  void write(size_t item, const Place&, const MadePicture&);
   uint64_t seed_of(size_t item);
   std::string free_name(const Job&, size_t item);
+  void fail_item(size_t item, const std::string& reason);
   void give_up(size_t item, const std::string& reason);
+  void settle(size_t item, BatchResult);
+  size_t made_so_far() const;
   void require_folder() const;
   void tell();
 
@@ -76,11 +106,16 @@ class BatchRun {
   Progress& progress_;
   OutputNames names_;  // for items whose own name is taken
   Journal journal_;
+  Catalog catalog_;
+  std::map<std::filesystem::path, std::string> hashes_;  // of adapter files
   std::vector<BatchResult> results_;
   std::vector<std::string> keys_, first_keys_;  // of each item; of the first picture of its --count
   std::map<std::string, int> occurrences_;
   std::chrono::steady_clock::time_point begun_ = std::chrono::steady_clock::now();
-  size_t made_ = 0;  // by this run
+  mutable std::mutex lock_;  // of results_ and made_
+  std::mutex telling_;
+  size_t made_ = 0;    // by this run
+  Background writer_;  // the last: it uses all of the above
 };
 
 }  // namespace cudream

@@ -7,9 +7,8 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
-#include "cli/commands.h"
+#include "cli/bench.h"
 #include "cli/session.h"
-#include "core/error.h"
 
 namespace cudream {
 namespace {
@@ -27,10 +26,11 @@ double copy_seconds(const MappedFile& map) {
 
 }  // namespace
 
-int bench_load(const HostOptions& host, const std::string& model_name, int runs) {
-  const Model model = open_chosen(host, choose_model(host, model_name, Task::generate), "");
+int bench_load(const BenchOptions& options) {
+  const HostOptions& host = options.host;
+  const Model model = open_chosen(host, choose_model(host, options.model, Task::generate), "");
   Engine engine(open_device(host.device_options()));
-  for (int i = 0; i < runs; i++) {
+  for (int i = 0; i < options.runs; i++) {
     double copied = 0;
     uint64_t file_bytes = 0;
     for (const auto& file : model.files()) {

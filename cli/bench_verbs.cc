@@ -9,7 +9,7 @@
 #include <tuple>
 #include <vector>
 
-#include "cli/commands.h"
+#include "cli/bench.h"
 #include "cli/session.h"
 #include "runtime/engine.h"
 
@@ -61,7 +61,7 @@ std::vector<Asked> measure(Engine& engine, const Job& job, int runs) {
     a.seconds.push_back(std::chrono::duration<double>(Clock::now() - begun).count());
   });
   const RunHooks hooks{.on_stage = [&](const std::string& next, int) { stage = next; }, .cancel = &stop_requested};
-  for (int i = 0; i <= runs; i++, warm = true) engine.run(job, {}, 1, hooks);
+  for (int i = 0; i <= runs; i++, warm = true) engine.run({&job, 1}, {}, hooks);
   engine.ops().set_watch({});
 
   std::vector<Asked> found;

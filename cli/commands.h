@@ -13,18 +13,11 @@ using Command = std::function<int()>;  // returns the exit status; throws Error
 
 Command add_generate(CLI::App&);
 Command add_batch(CLI::App&);
+Command add_decode(CLI::App&);
 Command add_models(CLI::App&);
 Command add_inspect(CLI::App&);
 Command add_doctor(CLI::App&);
 Command add_bench(CLI::App&);
 Command add_plan(CLI::App&);
-
-// Loads a model `runs` times and prints bytes a second.
-struct HostOptions;
-int bench_load(const HostOptions&, const std::string& model, int runs);
-// Makes the job's picture `runs` times, after one to warm up, and prints what every verb took.
-class Engine;
-struct Job;
-int bench_verbs(Engine&, const Job&, int runs, bool json);
 
 }  // namespace cudream

@@ -63,7 +63,7 @@ int run(Options options) {
   engine.prepare_controls(find_controls(open_catalog(options.host), job));
   if (!job.image.empty() || !job.hires.empty())
     throw fail(Code::unsupported, "plan foresees pictures made from words; leave out --image and --hires");
-  const MemoryPlan plan = engine.memory(job, {}, options.batch);
+  const MemoryPlan plan = engine.memory(first_pictures(job, options.batch), {});
   const bool fits = plan.most_bytes() <= engine.device().free_bytes();
   (options.host.json ? print_json : print)(plan, engine.device(), fits);
   return fits ? 0 : static_cast<int>(Code::out_of_memory);

@@ -3,15 +3,19 @@
 
 #include <chrono>
 #include <nlohmann/json.hpp>
+#include <utility>
 
+#include "core/background.h"
 #include "core/error.h"
+#include "runtime/latent_file.h"
 #include "runtime/picture/parameters.h"
 #include "runtime/scheduler_names.h"
 #include "runtime/tasks.h"
-#include "runtime/wildcards.h"
 
 namespace cudream {
 namespace {
+
+constexpr size_t kMostUnwritten = 8;  // pictures that wait for the disk
 
 std::string number(double value) {
   return fmt::format("{:g}", value);
@@ -41,6 +45,27 @@ void add_hires(Parameters& p, const Job& job) {
   p.values.emplace_back(job.hires.find('x') == std::string::npos ? "Hires upscale" : "Hires resize", job.hires);
   if (job.hires_steps > 0) p.values.emplace_back("Hires steps", number(job.hires_steps));
   p.values.emplace_back("Hires upscaler", job.hires_upscaler == "latent" ? "Latent" : "Lanczos");
+}
+
+// What is kept is told; that it could not be kept is told too, and the failure of the picture stays the one that is reported.
+void keep_latents(const std::vector<Job>& jobs, std::span<const float> latents, const VaeSpec& vae, const PlacePicture& place) {
+  const size_t size = latents.size() / jobs.size();
+  for (size_t i = 0; i < jobs.size(); i++) {
+    const std::span<const float> one = latents.subspan(i * size, size);
+    try {
+      std::optional<std::filesystem::path> file = place(i);
+      if (!file) continue;
+      file->replace_extension(".latent.safetensors");
+      write_latent(*file, {.job = jobs[i],
+                           .values = {one.begin(), one.end()},
+                           .height = jobs[i].height / vae.factor(),
+                           .width = jobs[i].width / vae.factor(),
+                           .channels = vae.latent_channels});
+      log(LogLevel::warn, "a picture was not decoded; `cudream decode {}` finishes it", printable(file->string()));
+    } catch (const Error& e) {
+      log(LogLevel::warn, "the latent of a picture that was not decoded is lost: {}", e.what());
+    }
+  }
 }
 
 }  // namespace
@@ -78,37 +103,67 @@ Metadata describe_picture(const Job& job, const std::string& libraries) {
   return {.parameters = write_parameters(p), .job = to_json(job).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)};
 }
 
-std::vector<std::filesystem::path> produce(Session& session, const Production& production, const NamePicture& name,
-                                           Progress& progress, const RunChecks& checks) {
+std::vector<MadePicture> make(Session& session, const std::vector<Job>& jobs, const PlacePicture& place, Progress& progress,
+                              const RunChecks& checks) {
   using Clock = std::chrono::steady_clock;
-  std::vector<std::filesystem::path> written;
-  // With wildcards every picture has a prompt of its own.
-  const int most = has_wildcards(production.job.prompt) || has_wildcards(production.job.negative) ? 1 : production.batch;
-  for (int first = 0; first < production.count; first += most) {
-    const int batch = std::min(most, production.count - first);
-    Job job = nth_picture(production.job, static_cast<uint64_t>(first));
+  const auto begun = Clock::now();
+  RunHooks hooks = session.hooks();
+  if (jobs.front().image.empty() && jobs.front().hires.empty())
+    hooks.on_undecoded = [&](std::span<const float> latents) {
+      keep_latents(jobs, latents, *session.engine().spec().vae, place);
+    };
+  std::vector<Image> images = make_pictures(session.engine(), jobs, hooks, checks);
+  progress.done();
+  const double seconds = std::chrono::duration<double>(Clock::now() - begun).count() / static_cast<double>(jobs.size());
+  std::vector<MadePicture> made;
+  for (size_t i = 0; i < jobs.size(); i++)
+    made.push_back({jobs[i], std::move(images[i]), session.engine().device().libraries_used(), seconds});
+  return made;
+}
+
+void produce(Session& session, const Production& production, const NamePicture& name, Progress& progress,
+             const RunChecks& checks) {
+  const auto place = [&](const Job& job, int width, int height) {
+    return name({.seed = job.seed,
+                 .steps = job.steps,
+                 .width = width,
+                 .height = height,
+                 .prompt = job.prompt,
+                 .model = job.model,
+                 .sampler = job.sampler});
+  };
+  const auto write = [&](const MadePicture& made) {
+    const auto path = place(made.job, made.image.width, made.image.height);
+    write_image(path, made.image, describe_picture(made.job, made.libraries), production.exists);
+    progress.picture(path, made.job.seed, made.seconds);
+  };
+  Background writer(kMostUnwritten);  // after what its tasks use
+  std::vector<Job> jobs;              // of the next pass
+  std::string key;
+  const auto make_them = [&] {
+    const std::vector<Job> now = std::exchange(jobs, {});
+    if (now.empty()) return;
+    const auto place_of = [&](size_t i) {
+      writer.wait();  // it names files too
+      return place(now[i], now[i].width, now[i].height);
+    };
+    for (MadePicture& made : make(session, now, place_of, progress, checks))
+      writer.add([&write, made = std::move(made)] { write(made); });
+  };
+  Adapters in_use;
+  for (int i = 0; i < production.count; i++) {
+    Job job = nth_picture(production.job, static_cast<uint64_t>(i));
     session.draw_wildcards(job);
-    session.use_adapters(job);
-    const auto begun = Clock::now();
-    const std::vector<Image> images = make_pictures(session.engine(), job, batch, session.hooks(), checks);
-    progress.done();
-    const std::string libraries = session.engine().device().libraries_used();
-    const double seconds = std::chrono::duration<double>(Clock::now() - begun).count();
-    for (const Image& image : images) {
-      const auto path = name({.seed = job.seed,
-                              .steps = job.steps,
-                              .width = image.width,
-                              .height = image.height,
-                              .prompt = job.prompt,
-                              .model = job.model,
-                              .sampler = job.sampler});
-      write_image(path, image, describe_picture(job, libraries), production.exists);
-      written.push_back(path);
-      progress.picture(path, job.seed, seconds / batch);
-      job = nth_picture(job, 1);
-    }
+    Adapters adapters = session.adapters_of(job);
+    if (adapters != in_use) make_them();
+    session.use(in_use = std::move(adapters));
+    std::string own = session.engine().pass_key(job);
+    if (own != key || jobs.size() == static_cast<size_t>(production.batch)) make_them();
+    key = std::move(own);
+    jobs.push_back(std::move(job));
   }
-  return written;
+  make_them();
+  writer.finish();
 }
 
 }  // namespace cudream

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "cli/output_name.h"
@@ -20,8 +21,22 @@ struct Production {
 // Where a finished picture goes.
 using NamePicture = std::function<std::filesystem::path(const NameFields&)>;
 
-// Makes `count` pictures, `batch` at a time, and returns where they are. What is written stays, whatever happens next.
-std::vector<std::filesystem::path> produce(Session&, const Production&, const NamePicture&, Progress&, const RunChecks& = {});
+// Makes `count` pictures, `batch` at a time where they may share a pass, and writes each while the next are made. What is written
+// stays, whatever happens next.
+void produce(Session&, const Production&, const NamePicture&, Progress&, const RunChecks& = {});
+
+// A picture that was made, and the share of its pass's time.
+struct MadePicture {
+  Job job;
+  Image image;
+  std::string libraries;
+  double seconds = 0;
+};
+// One pass: the pictures of completed jobs of equal pass_key and adapters, which the session has in use. When pictures from words
+// cannot be decoded, the latent of picture i is kept as NAME.latent.safetensors, if place(i) says that it would be NAME.png.
+using PlacePicture = std::function<std::optional<std::filesystem::path>(size_t i)>;
+std::vector<MadePicture> make(Session&, const std::vector<Job>& jobs, const PlacePicture& place, Progress&,
+                              const RunChecks& = {});
 
 // The texts that go into the picture: A1111's parameters, and our own Job. libraries: what besides our own kernels made it
 // (Device::libraries_used), if anything did.

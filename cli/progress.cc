@@ -82,6 +82,7 @@ Progress::~Progress() {
 }
 
 void Progress::start(std::string_view stage, int total, std::string_view unit) {
+  const std::scoped_lock hold(lock_);
   stage_ = stage;
   unit_ = unit;
   total_ = total;
@@ -92,6 +93,7 @@ void Progress::start(std::string_view stage, int total, std::string_view unit) {
 }
 
 void Progress::step(int done) {
+  const std::scoped_lock hold(lock_);
   steps_ = done;
   const double now = sink_.clock(), elapsed = now - started_, since = now - shown_at_;
   if (sink_.style == ProgressStyle::json)
@@ -109,6 +111,7 @@ void Progress::step(int done) {
 }
 
 void Progress::done() {
+  const std::scoped_lock hold(lock_);
   if (stage_.empty()) return;
   const double seconds = sink_.clock() - started_;
   clear();
@@ -123,6 +126,11 @@ void Progress::done() {
 }
 
 void Progress::message(LogLevel level, std::string_view text) {
+  const std::scoped_lock hold(lock_);
+  say(level, text);
+}
+
+void Progress::say(LogLevel level, std::string_view text) {
   static constexpr std::string_view kNames[] = {"error", "warning", "info", "debug"};
   const std::string_view name = kNames[static_cast<int>(level)];
   if (sink_.style == ProgressStyle::json) return emit(json_line({{"event", "log"}, {"level", name}, {"text", text}}));
@@ -134,12 +142,14 @@ void Progress::message(LogLevel level, std::string_view text) {
 }
 
 void Progress::picture(const std::filesystem::path& path, uint64_t seed, double seconds) {
+  const std::scoped_lock hold(lock_);
   if (sink_.style == ProgressStyle::json)
     return emit(json_line({{"event", "picture"}, {"path", path.string()}, {"seed", seed}, {"seconds", milliseconds(seconds)}}));
-  message(LogLevel::info, fmt::format("wrote {} (seed {}, {:.2f} s)", path.string(), seed, seconds));
+  say(LogLevel::info, fmt::format("wrote {} (seed {}, {:.2f} s)", path.string(), seed, seconds));
 }
 
 void Progress::tally(const Tally& tally) {
+  const std::scoped_lock hold(lock_);
   if (sink_.style == ProgressStyle::json)
     return emit(json_line({{"event", "batch"},
                            {"done", tally.done},

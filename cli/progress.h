@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <mutex>
 #include <string>
 #include <string_view>
 
@@ -39,7 +40,8 @@ struct ProgressSink {
 };
 
 // Text of prompts and files is made printable before it is shown. A pipe closed by its reader is Error(io) for JSON events,
-// which are a result; on standard error progress falls silent. The program must ignore SIGPIPE.
+// which are a result; on standard error progress falls silent. The program must ignore SIGPIPE. Its functions may be called from
+// several threads.
 class Progress {
  public:
   explicit Progress(ProgressSink sink);
@@ -57,12 +59,14 @@ class Progress {
   void picture(const std::filesystem::path&, uint64_t seed, double seconds);
 
  private:
+  void say(LogLevel, std::string_view text);
   void emit(std::string_view text);  // writes all of it; minds closed pipes
   std::string state(double now) const;
   std::string stage_state(double now) const;
   void draw(double now);
   void clear();
 
+  std::mutex lock_;
   ProgressSink sink_;
   std::string tally_;         // outside a batch: empty
   std::string stage_, unit_;  // no stage: empty

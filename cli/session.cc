@@ -175,28 +175,32 @@ std::vector<ControlUse> find_controls(const Catalog& catalog, Job& job) {
   return uses;
 }
 
-void Session::use_adapters(Job& job) {
-  std::vector<LoraUse> uses;
+Adapters find_adapters(const Catalog& catalog, Job& job) {
+  Adapters found;
   std::vector<std::string> names;
   for (const std::string& given : split_list(job.loras)) {
     const LoraTag tag = parse_lora(given);
-    uses.push_back({resolve(catalog_, tag.name), tag.strength});
-    names.push_back(fmt::format("{}:{:g}", uses.back().path.stem().string(), tag.strength));
+    found.loras.push_back({resolve(catalog, tag.name), tag.strength});
+    names.push_back(fmt::format("{}:{:g}", found.loras.back().path.stem().string(), tag.strength));
   }
   job.loras = fmt::format("{}", fmt::join(names, ","));
   for (const std::string* text : {&job.prompt, &job.negative, &job.prompt_2})
-    for (const LoraTag& tag : take_tags(*text).loras) uses.push_back({catalog_.find(tag.name).path, tag.strength});
-  for (const std::string& notice : engine_->use_loras(uses)) log(LogLevel::info, "note: {}", notice);
-  engine_->use_controls(find_controls(catalog_, job));
+    for (const LoraTag& tag : take_tags(*text).loras) found.loras.push_back({catalog.find(tag.name).path, tag.strength});
+  found.controls = find_controls(catalog, job);
 
-  std::vector<fs::path> inversions;
   names.clear();
   for (const std::string& name : split_list(job.embeddings)) {
-    inversions.push_back(resolve(catalog_, name));
-    names.push_back(inversions.back().stem().string());
+    found.inversions.push_back(resolve(catalog, name));
+    names.push_back(found.inversions.back().stem().string());
   }
   job.embeddings = fmt::format("{}", fmt::join(names, ","));
-  engine_->use_words(inversions);
+  return found;
+}
+
+void Session::use(const Adapters& adapters) {
+  for (const std::string& notice : engine_->use_loras(adapters.loras)) log(LogLevel::info, "note: {}", notice);
+  engine_->use_controls(adapters.controls);
+  engine_->use_words(adapters.inversions);
 }
 
 void Session::draw_wildcards(Job& job) const {

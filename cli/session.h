@@ -43,6 +43,16 @@ Model open_chosen(const HostOptions&, const ModelChoice&, const std::string& vae
 
 // The ControlNets of a job, found; paths in its list become names.
 std::vector<ControlUse> find_controls(const Catalog&, Job&);
+// What a job asks to be added to its model, found.
+struct Adapters {
+  std::vector<LoraUse> loras;
+  std::vector<ControlUse> controls;
+  std::vector<std::filesystem::path> inversions;
+  bool operator==(const Adapters&) const = default;
+};
+// Its ControlNets, and the adapters of its lists and of the tags in its prompts; paths in the lists become names. A prompt may
+// only name what the catalog lists.
+Adapters find_adapters(const Catalog&, Job&);
 
 // A loaded engine, and the names of what it holds.
 class Session {
@@ -54,9 +64,8 @@ class Session {
   Engine& engine() { return *engine_; }
   const std::string& model_name() const { return model_name_; }
   RunHooks hooks() const;
-  // Brings the LoRAs, ControlNets and textual inversions of a job onto the engine, saying what was used; paths in the job's
-  // lists become names. A prompt may only name what the catalog lists.
-  void use_adapters(Job&);
+  Adapters adapters_of(Job& job) const { return find_adapters(catalog_, job); }
+  void use(const Adapters&);  // from now on, in place of those before; says what was used
   // Draws the wildcards of a job's prompts from its seed, keeping the templates.
   void draw_wildcards(Job&) const;
 

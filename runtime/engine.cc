@@ -33,6 +33,8 @@ void Engine::build(const ModelSpec& spec) {
   new_words_ = {};
   control_uses_.clear();
   controls_ = {};
+  inversions_.clear();
+  texts_.clear();
   store_.reset();
   store_ = std::make_unique<WeightStore>();
   spec_ = spec;
@@ -135,22 +137,22 @@ ModelSpec random_spec(const std::string& name) {
           .native_size = 1024};
 }
 
-Networks Engine::networks() const {
-  return {spec_, text_encoders_, *unet_, *autoencoder_, *store_, new_words_, controls_.active()};
+Networks Engine::networks() {
+  return {spec_, text_encoders_, *unet_, *autoencoder_, *store_, new_words_, texts_, controls_.active()};
 }
 
-Ops::Plan Engine::plan(const Job& job, const Pass& pass, int batch) {
+Ops::Plan Engine::plan(std::span<const Job> jobs, const Pass& pass) {
   const RunHooks hooks;
   const RunChecks checks;
   const Networks nets = networks();
-  Painting painting(ops_, nets, tokenizer_, job, pass, batch, hooks, checks);
+  Painting painting(ops_, nets, tokenizer_, jobs, pass, hooks, checks);
   return ops_.rehearse([&] { painting.run(); });
 }
 
-void Engine::require_room(const Ops::Plan& plan, const Job& job, const Pass& pass, int batch) {
+void Engine::require_room(const Ops::Plan& plan, std::span<const Job> jobs, const Pass& pass) {
   const int64_t missing = ops_.missing_bytes(plan), free = device_->free_bytes();
   if (missing <= free) return;
-  const std::vector<std::string> remedies = what_would_fit(job, pass, batch, plan.bytes() - missing + free);
+  const std::vector<std::string> remedies = what_would_fit(jobs, pass, plan.bytes() - missing + free);
   throw fail(Code::out_of_memory, "the job needs {} MiB of {} beside the weights, and {} MiB are free; {}", mebibytes(missing),
              device_->info().kind, free >> 20,
              remedies.empty() ? "nothing near it would fit: use another device"
@@ -158,42 +160,47 @@ void Engine::require_room(const Ops::Plan& plan, const Job& job, const Pass& pas
 }
 
 // Options with which the job fits into `room` bytes beside the weights.
-std::vector<std::string> Engine::what_would_fit(const Job& job, const Pass& pass, int batch, int64_t room) {
+std::vector<std::string> Engine::what_would_fit(std::span<const Job> jobs, const Pass& pass, int64_t room) {
   std::vector<std::string> remedies;
-  const auto fits = [&](const Job& j, const Pass& p, int b, int64_t bytes) { return plan(j, p, b).bytes() <= bytes; };
-  for (int b = batch / 2; b >= 1; b /= 2)
-    if (fits(job, pass, b, room)) {
-      remedies.push_back(fmt::format("--batch {}", b));
+  const auto fits = [&](std::span<const Job> j, const Pass& p, int64_t bytes) { return plan(j, p).bytes() <= bytes; };
+  for (size_t batch = jobs.size() / 2; batch >= 1; batch /= 2)
+    if (fits(jobs.first(batch), pass, room)) {
+      remedies.push_back(fmt::format("--batch {}", batch));
       break;
     }
   for (int eighths = 7; eighths >= 2; eighths--) {
-    Job smaller = job;
-    smaller.width = job.width * eighths / 8 / 64 * 64;
-    smaller.height = job.height * eighths / 8 / 64 * 64;
-    if (smaller.width == 0 || smaller.height == 0 || !fits(smaller, {}, batch, room)) continue;
-    remedies.push_back(fmt::format("--width {} --height {}", smaller.width, smaller.height));
+    std::vector<Job> smaller(jobs.begin(), jobs.end());
+    const int width = jobs.front().width * eighths / 8 / 64 * 64, height = jobs.front().height * eighths / 8 / 64 * 64;
+    for (Job& job : smaller) job.width = width, job.height = height;
+    if (width == 0 || height == 0 || !fits(smaller, {}, room)) continue;
+    remedies.push_back(fmt::format("--width {} --height {}", width, height));
     break;
   }
   WeightLayout in_turn = layout_;
   in_turn.in_turn = true;
-  if (fits(job, pass, batch, room + layout_.device_bytes() - in_turn.device_bytes())) remedies.emplace_back("--offload");
-  if (device_->info().compute == DType::f32 && plan(job, pass, batch).bytes() / 2 <= room + layout_.device_bytes() / 2)
+  if (fits(jobs, pass, room + layout_.device_bytes() - in_turn.device_bytes())) remedies.emplace_back("--offload");
+  if (device_->info().compute == DType::f32 && plan(jobs, pass).bytes() / 2 <= room + layout_.device_bytes() / 2)
     remedies.emplace_back("--precision bf16");
   return remedies;
 }
 
-Engine::Made Engine::run(const Job& job, const Pass& pass, int batch, const RunHooks& hooks, const RunChecks& checks) {
+Engine::Made Engine::run(std::span<const Job> jobs, const Pass& pass, const RunHooks& hooks, const RunChecks& checks) {
   const Networks nets = networks();
-  Painting painting(ops_, nets, tokenizer_, job, pass, batch, hooks, checks);
+  Painting painting(ops_, nets, tokenizer_, jobs, pass, hooks, checks);
   const Ops::Plan plan = ops_.rehearse([&] { painting.run(); });
-  require_room(plan, job, pass, batch);
-  ops_.run(plan, [&] { painting.run(); });
+  require_room(plan, jobs, pass);
+  try {
+    ops_.run(plan, [&] { painting.run(); });
+  } catch (const Error&) {
+    if (hooks.on_undecoded && !painting.latents().empty()) hooks.on_undecoded(painting.latents());
+    throw;
+  }
 
   Made made{.images = {}, .latents = painting.latents()};
-  const size_t size = painting.pixels().size() / static_cast<size_t>(batch);
+  const size_t size = painting.pixels().size() / jobs.size();
   for (size_t from = 0; from < painting.pixels().size(); from += size)
-    made.images.push_back(
-        to_image(std::span(painting.pixels()).subspan(from, size), job.width, job.height, Layout::hwc, Range::minus_one_one));
+    made.images.push_back(to_image(std::span(painting.pixels()).subspan(from, size), jobs.front().width, jobs.front().height,
+                                   Layout::hwc, Range::minus_one_one));
   return made;
 }
 

@@ -15,6 +15,7 @@
 #include "runtime/controls.h"
 #include "runtime/job.h"
 #include "runtime/painting.h"
+#include "runtime/pass_key.h"
 #include "runtime/picture/image.h"
 #include "runtime/tokenizer.h"
 
@@ -63,18 +64,24 @@ class Engine {
   // The networks of `spec` with random weights, each scaled by its fan-in: for measuring, no file needed.
   void load_random(const ModelSpec& spec);
 
-  // Makes `batch` pictures in one pass of a completed job; picture i is that of nth_picture. Throws Error; Error(out_of_memory)
-  // before it starts, with what would fit, if the job does not.
+  // Makes the pictures of completed jobs that may share a pass (see pass_key), one each. Throws Error; Error(out_of_memory)
+  // before it starts, with what would fit, if they do not.
   struct Made {
     std::vector<Image> images;   // empty when the pass does not decode
     std::vector<float> latents;  // [batch,h,w,C], scaled
   };
-  Made run(const Job& job, const Pass& pass, int batch, const RunHooks& hooks = {}, const RunChecks& checks = {});
+  Made run(std::span<const Job> jobs, const Pass& pass, const RunHooks& hooks = {}, const RunChecks& checks = {});
   // What run() would need and do, without doing it.
-  Ops::Plan plan(const Job& job, const Pass& pass, int batch);
-  MemoryPlan memory(const Job& job, const Pass& pass, int batch) {
-    return {layout_, controls_.weight_bytes(), device_->packing_bytes(), plan(job, pass, batch)};
+  Ops::Plan plan(std::span<const Job> jobs, const Pass& pass);
+  MemoryPlan memory(std::span<const Job> jobs, const Pass& pass) {
+    return {layout_, controls_.weight_bytes(), device_->packing_bytes(), plan(jobs, pass)};
   }
+
+  // Of jobs that run() may make together: see runtime/pass_key.h.
+  std::string pass_key(const Job& job) const { return cudream::pass_key(job, spec_, tokenizer_, new_words_); }
+
+  // Texts that were encoded before are encoded anew.
+  void forget_texts() { texts_.clear(); }
 
   // The parts, for benchmarks and tests.
   Ops& ops() { return ops_; }
@@ -86,9 +93,9 @@ class Engine {
  private:
   void build(const ModelSpec& spec);
   void settle_prediction();
-  Networks networks() const;
-  void require_room(const Ops::Plan& plan, const Job& job, const Pass& pass, int batch);
-  std::vector<std::string> what_would_fit(const Job& job, const Pass& pass, int batch, int64_t room);
+  Networks networks();
+  void require_room(const Ops::Plan& plan, std::span<const Job> jobs, const Pass& pass);
+  std::vector<std::string> what_would_fit(std::span<const Job> jobs, const Pass& pass, int64_t room);
 
   std::unique_ptr<Device> device_;
   Ops ops_;
@@ -100,6 +107,8 @@ class Engine {
   NewWords new_words_;
   std::vector<ControlUse> control_uses_;
   Controls controls_;
+  std::vector<std::filesystem::path> inversions_;  // where those are from
+  TextCache texts_;
   std::unique_ptr<WeightStore> store_;
   WeightLayout layout_;
   std::vector<ClipTextEncoder> text_encoders_;

@@ -24,6 +24,7 @@ std::vector<std::string> Engine::use_loras(const std::vector<LoraUse>& uses) {
   // those of both are counted as changed: the next call then puts right what an error left.
   changed_.merge(changes.names());
   loras_ = uses;
+  texts_.clear();
   ops_.forget_recordings();
   try {
     reload_weights(*model_, *store_, *device_, changed_, changes);
@@ -49,6 +50,9 @@ void Engine::use_controls(const std::vector<ControlUse>& uses) {
 }
 
 void Engine::use_words(const std::vector<std::filesystem::path>& inversions) {
+  if (inversions == inversions_) return;
+  texts_.clear();
+  inversions_ = {{}};  // until all are read: the next call then puts right what an error left
   new_words_ = {.words = {}, .vectors = std::vector<std::vector<float>>(spec_.text_encoders.size())};
   int next = Tokenizer::kVocabulary;
   for (const std::filesystem::path& path : inversions) {
@@ -59,6 +63,7 @@ void Engine::use_words(const std::vector<std::filesystem::path>& inversions) {
       new_words_.vectors[e].insert(new_words_.vectors[e].end(), inversion.vectors[e].begin(), inversion.vectors[e].end());
     next += count;
   }
+  inversions_ = inversions;
 }
 
 }  // namespace cudream

@@ -66,6 +66,14 @@ void each_field(AnyJob& job, Visit visit) {
   visit("tile", job.tile);
 }
 
+// The same for the files it names.
+template <typename Visit>
+void each_file(const Job& job, Visit visit) {
+  if (!job.image.empty()) visit("image", job.image);
+  if (!job.mask.empty()) visit("mask", job.mask);
+  for (const std::filesystem::path& picture : job.control_images) visit("control_images", picture);
+}
+
 template <typename T>
 struct Plain {
   using type = T;
@@ -116,10 +124,19 @@ json to_json(const Job& job) {
   each_field(job, [&](const char* key, const auto& field) {
     if (is_set(field)) j[key] = value_of(field);
   });
-  if (!job.image.empty()) j["image"] = job.image.filename().string();
-  if (!job.mask.empty()) j["mask"] = job.mask.filename().string();
-  for (const std::filesystem::path& picture : job.control_images) j["control_images"].push_back(picture.filename().string());
+  each_file(job, [&](std::string_view key, const std::filesystem::path& file) {
+    if (key == "control_images")
+      j[key].push_back(file.filename().string());
+    else
+      j[key] = file.filename().string();
+  });
   return j;
+}
+
+std::string exact_text(const Job& job) {
+  std::string text = to_json(job).dump(-1, ' ', true, json::error_handler_t::replace);
+  each_file(job, [&](const char*, const std::filesystem::path& file) { text += "\n" + file.string(); });
+  return text;
 }
 
 Job job_from_json(const json& j) {
@@ -146,6 +163,12 @@ Job nth_picture(Job job, uint64_t i) {
   else
     job.seed += i;
   return job;
+}
+
+std::vector<Job> first_pictures(const Job& job, int count) {
+  std::vector<Job> jobs;
+  for (int i = 0; i < count; i++) jobs.push_back(nth_picture(job, static_cast<uint64_t>(i)));
+  return jobs;
 }
 
 GoldenRun golden_run(const std::filesystem::path& file) {

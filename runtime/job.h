@@ -69,6 +69,7 @@ struct Job {
 
 // The job of picture i of a run: the next seed, or the next variation of the same seed.
 Job nth_picture(Job, uint64_t i);
+std::vector<Job> first_pictures(const Job&, int count);  // of pictures 0 to count - 1
 
 struct Size {
   int width = 0, height = 0;
@@ -77,7 +78,8 @@ Size hires_size(const Job&, int factor);  // Throws Error(usage)
 
 constexpr const char* kAlphaMask = "alpha";
 
-nlohmann::json to_json(const Job&);  // of pictures the names alone, for people
+nlohmann::json to_json(const Job&);  // of files the names alone, for people
+std::string exact_text(const Job&);  // equal for equal jobs alone: JSON, with the whole paths of files
 // Never sets a path. Unknown keys are ignored, absent ones keep their defaults. Throws Error(bad_file) for a value of the wrong
 // type.
 Job job_from_json(const nlohmann::json&);

@@ -59,66 +59,91 @@ std::vector<uint64_t> dims(const Shape& s) {
 
 }  // namespace
 
-Painting::Painting(Ops& o, const Networks& nets, const Tokenizer& tokenizer, const Job& job, const Pass& pass, int batch,
+Painting::Painting(Ops& o, const Networks& nets, const Tokenizer& tokenizer, std::span<const Job> jobs, const Pass& pass,
                    const RunHooks& hooks, const RunChecks& checks)
     : ops_(o),
       nets_(nets),
-      job_(job),
+      jobs_(jobs),
+      job_(jobs.front()),
       pass_(pass),
-      batch_(batch),
       hooks_(hooks),
       checks_(checks),
-      guidance_(job.edit ? edit_guidance(job.guidance, job.image_guidance)
-                         : text_guidance(job.guidance, job.guidance_rescale, nets.spec.unet->guidance_embedding > 0)),
-      config_(checks.schedule ? *checks.schedule : schedule_config(job, nets.spec)),
+      config_(checks.schedule ? *checks.schedule : schedule_config(job_, nets.spec)),
       schedule_(make_schedule(config_)) {
+  for (const Job& job : jobs)
+    guidance_.push_back(job.edit ? edit_guidance(job.guidance, job.image_guidance)
+                                 : text_guidance(job.guidance, job.guidance_rescale, nets.spec.unet->guidance_embedding > 0));
   const int factor = nets.spec.vae->factor();
-  latent_ = {batch, job.height / factor, job.width / factor, nets.spec.vae->latent_channels};
+  latent_ = {static_cast<int64_t>(batch()), job_.height / factor, job_.width / factor, nets.spec.vae->latent_channels};
   if (!pass.mask.empty()) latent_mask_ = shrunk_mask();
-  if (redraws_picture()) schedule_ = tail(std::move(schedule_), *job.strength);
+  if (pass.denoise && redraws_picture()) schedule_ = tail(std::move(schedule_), *job_.strength);
   chunk_texts(tokenizer);
+  reader_.emplace(nets.text_encoders, prompts_, layers_left_out(), nets.new_words, nets.texts);
   timesteps_ = asked_timesteps(o.device(), config_, schedule_);
-  if (checks.draws == nullptr) draws_ = std::make_unique<SeededDraws>(job.rng, seeds(false));
+  if (checks.draws == nullptr) draws_ = std::make_unique<SeededDraws>(job_.rng, seeds(false));
 }
 
-// The prompts that are read during the run, each once.
+// The prompts that are read during the run, each once: of all pictures together.
 void Painting::chunk_texts(const Tokenizer& tokenizer) {
+  struct Scheduled {
+    PromptSchedule prompt, second, negative;
+  };
   const int calls = static_cast<int>(schedule_.timesteps.size());
   const auto schedule = [&](const std::string& text) { return schedule_prompt(take_tags(text).text, calls); };
-  const PromptSchedule prompt = schedule(job_.prompt), second = schedule(job_.prompt_2), negative = schedule(job_.negative);
-  std::vector<std::array<size_t, 3>> known;
+  std::vector<Scheduled> pictures;
+  for (const Job& job : jobs_) pictures.push_back({schedule(job.prompt), schedule(job.prompt_2), schedule(job.negative)});
+  std::vector<std::vector<size_t>> known;
   for (size_t call = 0; call < static_cast<size_t>(calls); call++) {
-    const std::array now{prompt.at_step[call], second.at_step[call], negative.at_step[call]};
+    std::vector<size_t> now;
+    for (const Scheduled& s : pictures)
+      now.insert(now.end(), {s.prompt.at_step[call], s.second.at_step[call], s.negative.at_step[call]});
     const auto at = std::find(known.begin(), known.end(), now);
     prompt_at_.push_back(static_cast<size_t>(at - known.begin()));
     if (at != known.end()) continue;
-    known.push_back(now);
-    std::vector<BranchText> texts{{.prompt = prompt.texts[now[0]], .second = second.texts[now[1]]}};
-    const std::string& against = negative.texts[now[2]];
-    if (guidance_.branches.size() > 1)
-      texts.insert(job_.edit ? texts.end() : texts.begin(),
-                   {.prompt = against, .zeros = nets_.spec.zeros_for_empty_negative && against.empty()});
+    known.push_back(std::move(now));
+    std::vector<BranchText> texts;
+    for (const Scheduled& s : pictures) {
+      const std::string& against = s.negative.texts[s.negative.at_step[call]];
+      const BranchText positive{.prompt = s.prompt.texts[s.prompt.at_step[call]],
+                                .second = s.second.texts[s.second.at_step[call]]},
+          negative{.prompt = against, .zeros = nets_.spec.zeros_for_empty_negative && against.empty()};
+      if (guidance().branches.size() == 1)
+        texts.push_back(positive);
+      else if (job_.edit)
+        texts.insert(texts.end(), {positive, negative});
+      else
+        texts.insert(texts.end(), {negative, positive});
+    }
     prompts_.push_back(chunk_prompts(tokenizer, texts, nets_.spec.text_encoders, nets_.new_words));
   }
 }
 
+std::vector<int> Painting::layers_left_out() const {
+  std::vector<int> left_out(prompts_.front().branches.size(), job_.clip_skip - 1);
+  for (size_t i = 0; checks_.skip_positive_only && i < left_out.size(); i++)
+    if (i % texts_each() != prompt_text()) left_out[i] = 0;
+  return left_out;
+}
+
 void Painting::run() {
   ops_.set_wrap({.x = job_.tile.find('x') != std::string::npos, .y = job_.tile.find('y') != std::string::npos});
+  latents_.clear();
+  const Tensor x = pass_.denoise ? made_latent() : ops_.upload(DType::f32, latent_, std::span<const float>(pass_.latents));
+  latents_ = ops_.download(x);
+  if (pass_.decode) decode(x);
+}
+
+Tensor Painting::made_latent() {
   const std::vector<TextStates> states = read_prompts();
   Given given;
   Tensor x = start(given);
-  x = denoise(states, given, std::move(x));
-  latents_ = ops_.download(x);
-  if (pass_.decode) decode(x);
+  return denoise(states, given, std::move(x));
 }
 
 // Of every picture of the batch.
 std::vector<uint64_t> Painting::seeds(bool of_variation) const {
   std::vector<uint64_t> all;
-  for (uint64_t i = 0; i < static_cast<uint64_t>(batch_); i++) {
-    const Job mine = nth_picture(job_, i);
-    all.push_back(of_variation ? mine.variation_seed.value_or(0) : mine.seed);
-  }
+  for (const Job& job : jobs_) all.push_back(of_variation ? job.variation_seed.value_or(job.seed + 1) : job.seed);
   return all;
 }
 
@@ -157,15 +182,11 @@ void Painting::trace(const char* name, View x, bool append) {
 
 std::vector<TextStates> Painting::read_prompts() {
   tell("text");
-  if (real()) nets_.weights.bring("text_encoder");
+  if (real() && !reader_->knows_all()) nets_.weights.bring("text_encoder");
+  const std::set<std::string> notices(prompts_.front().notices.begin(), prompts_.front().notices.end());
   if (real() && hooks_.on_notice)
-    for (const std::string& notice : prompts_.front().notices) hooks_.on_notice(notice);
-  std::vector<int> left_out(prompts_.front().branches.size(), job_.clip_skip - 1);
-  for (size_t i = 0; checks_.skip_positive_only && i < left_out.size(); i++)
-    if (i != prompt_text()) left_out[i] = 0;
-  std::vector<TextStates> states;
-  for (const PromptChunks& prompt : prompts_)
-    states.push_back(encode_text(ops_, nets_.text_encoders, prompt, left_out, nets_.new_words));
+    for (const std::string& notice : notices) hooks_.on_notice(notice);
+  std::vector<TextStates> states = reader_->read(ops_);
   if (checks_.trace != nullptr && real()) trace_text(states.front());
   return states;
 }
@@ -186,25 +207,30 @@ void Painting::trace_text(const TextStates& states) const {
   const auto add_states = [&](const char* name, std::span<const size_t> texts) {
     std::vector<float> rows;
     for (const size_t text : texts)
-      for (int i = 0; i < batch_; i++) rows.insert(rows.end(), states.branch(text).begin(), states.branch(text).end());
-    const uint64_t count = texts.size() * static_cast<size_t>(batch_), width = static_cast<uint64_t>(states.width);
+      for (size_t i = 0; i < batch(); i++) {
+        const std::span<const float> row = states.branch(i * texts_each() + text);
+        rows.insert(rows.end(), row.begin(), row.end());
+      }
+    const uint64_t count = texts.size() * batch(), width = static_cast<uint64_t>(states.width);
     checks_.trace->add(name, {count, rows.size() / count / width, width}, std::span<const float>(rows));
   };
-  for (size_t text = 0; text < prompts_.front().branches.size(); text++) {
+  for (size_t text = 0; text < texts_each(); text++) {
     const bool positive = text == prompt_text();
     trace_ids(prompts_.front().branches[text], positive ? "prompt" : "negative");
     if (!job_.edit) add_states(positive ? "prompt_embeds" : "negative_prompt_embeds", std::span(&text, 1));
     if (states.pooled_width == 0) continue;
     const auto width = static_cast<size_t>(states.pooled_width);
     std::vector<float> pooled;
-    for (int i = 0; i < batch_; i++)
-      pooled.insert(pooled.end(), &states.pooled[text * width], &states.pooled[text * width] + width);
-    checks_.trace->add(positive ? "pooled_prompt_embeds" : "negative_pooled_prompt_embeds",
-                       {static_cast<uint64_t>(batch_), width}, std::span<const float>(pooled));
+    for (size_t i = 0; i < batch(); i++) {
+      const std::span<const float> row = std::span(states.pooled).subspan((i * texts_each() + text) * width, width);
+      pooled.insert(pooled.end(), row.begin(), row.end());
+    }
+    checks_.trace->add(positive ? "pooled_prompt_embeds" : "negative_pooled_prompt_embeds", {batch(), width},
+                       std::span<const float>(pooled));
   }
   if (!job_.edit) return;
   std::vector<size_t> texts;
-  for (const Branch& branch : guidance_.branches) texts.push_back(branch.text);
+  for (const Branch& branch : guidance().branches) texts.push_back(branch.text);
   add_states("prompt_embeds", texts);
 }
 
@@ -213,7 +239,7 @@ Tensor Painting::denoise(std::span<const TextStates> states, const Given& given,
   const int64_t size_count = nets_.spec.unet->size_count(states.front().pooled_width);
   std::vector<float> sizes;
   for (size_t text = 0; text < prompts_.front().branches.size(); text++) {
-    const std::vector<float> mine = size_numbers(job_, size_count, text != prompt_text());
+    const std::vector<float> mine = size_numbers(job_, size_count, text % texts_each() != prompt_text());
     sizes.insert(sizes.end(), mine.begin(), mine.end());
   }
   const std::vector<Tensor> seen = see_controls();
@@ -283,7 +309,7 @@ void Painting::decode(View latent) {
   const Shape one{1, job_.height, job_.width, 3};
   const Tensor picture = ops_.make(DType::f32, one);
   pixels_.clear();
-  for (int i = 0; i < batch_; i++) {  // one after the other: the decoder's memory is the largest of a run
+  for (int64_t i = 0; i < latent_[0]; i++) {  // one after the other: the decoder's memory is the largest of a run
     const Tensor scaled = ops_.combine({{1 / nets_.spec.vae->scaling_factor, latent.slice(0, i, i + 1)}});
     const View input = scaled;
     ops_.stage(fmt::format("decode {}", one.str()), {&input, 1}, picture, [&] { return nets_.autoencoder.decode(ops_, scaled); });
@@ -291,7 +317,7 @@ void Painting::decode(View latent) {
     pixels_.insert(pixels_.end(), values.begin(), values.end());
   }
   if (checks_.trace == nullptr || !real()) return;
-  const Shape all = one.with(0, batch_);
+  const Shape all = one.with(0, latent_[0]);
   std::vector<float> shown = to_nchw(pixels_, all);
   for (float& v : shown) v = std::clamp(v / 2 + 0.5f, 0.f, 1.f);
   checks_.trace->add("final_image", dims(nchw(all)), std::span<const float>(shown));

@@ -30,6 +30,8 @@ struct RunHooks {
   std::function<void(const std::string& stage, int steps)> on_stage;  // steps 0: the stage counts none
   std::function<void(int done)> on_step;
   std::function<void(const std::string& notice)> on_notice;
+  // When a pass fails after its steps: what it would have decoded, [pictures,h,w,C], scaled.
+  std::function<void(std::span<const float> latents)> on_undecoded;
   const std::atomic<bool>* cancel = nullptr;  // looked at before every step: Error(cancelled)
 };
 
@@ -50,6 +52,7 @@ struct Networks {
   const Autoencoder& autoencoder;
   WeightStore& weights;
   const NewWords& new_words;
+  TextCache& texts;
   std::span<const Control> controls;
 };
 
@@ -59,13 +62,15 @@ struct Pass {
   std::vector<float> pictures;               // [1 or batch,H,W,3] in [-1,1]; empty: it starts from words alone
   std::vector<float> mask;                   // [H,W] from 0, kept, to 1, made anew; empty: all of it is
   std::vector<std::vector<float>> controls;  // what each ControlNet sees, [H,W,3] in [0,1]
+  bool denoise = true;                       // or `latents` are only decoded
   bool decode = true;                        // or only the latents are wanted
 };
 
 class Painting {
  public:
-  // `job` is complete, its sizes are multiples of the autoencoder's factor. Everything that can be refused is refused here.
-  Painting(Ops&, const Networks&, const Tokenizer&, const Job& job, const Pass& pass, int batch, const RunHooks&,
+  // One job a picture, which may share a pass (see pass_key). They are complete, their sizes are multiples of the autoencoder's
+  // factor. Everything that can be refused is refused here.
+  Painting(Ops&, const Networks&, const Tokenizer&, std::span<const Job> jobs, const Pass& pass, const RunHooks&,
            const RunChecks&);
 
   void run();  // all stages; in a rehearsal no value is real and nobody is told
@@ -87,21 +92,26 @@ class Painting {
   bool redraws_picture() const {
     return !(pass_.pictures.empty() && pass_.latents.empty()) && !job_.edit && (pass_.mask.empty() || *job_.strength < 1);
   }
-  size_t prompt_text() const { return guidance_.branches[guidance_.prompt].text; }
-  std::vector<float> shrunk_mask() const;  // [h,w]
-  std::vector<float> first_noise();        // a draw, varied where the job says so
+  size_t batch() const { return jobs_.size(); }
+  const Guidance& guidance() const { return guidance_.front(); }  // its branches are those of all pictures
+  size_t prompt_text() const { return guidance().branches[guidance().prompt].text; }
+  size_t texts_each() const { return prompts_.front().branches.size() / batch(); }  // of a picture
+  std::vector<float> shrunk_mask() const;                                           // [h,w]
+  std::vector<float> first_noise();                                                 // a draw, varied where the job says so
   std::vector<uint64_t> seeds(bool of_variation) const;
   std::vector<float> draw();  // one draw of latents, as [batch,h,w,C]
   std::vector<TextStates> read_prompts();
   void chunk_texts(const Tokenizer&);
+  std::vector<int> layers_left_out() const;  // of each text
   void trace_ids(const BranchChunks& text, const char* name) const;
   void trace_text(const TextStates& states) const;
   // What the encoder says of each of `pictures` [n,H,W,3]: [n,h,w,2C], mean and log variance
   std::vector<float> moments(std::span<const float> pictures);
   // The latents of all pictures of the batch, scaled: a sample of what the encoder says. [batch,h,w,C]
   Tensor sampled_latent(std::span<const float> pictures);
-  Tensor mean_latent();                // the same, unscaled, without sampling: what an edit is shown
-  Tensor masked_extra();               // what a network made for inpainting is shown: mask and masked picture, [batch,h,w,1+C]
+  Tensor mean_latent();   // the same, unscaled, without sampling: what an edit is shown
+  Tensor masked_extra();  // what a network made for inpainting is shown: mask and masked picture, [batch,h,w,1+C]
+  Tensor made_latent();
   Tensor start(Given& given);          // the first latent
   std::vector<Tensor> see_controls();  // what each ControlNet sees of its picture
   Tensor denoise(std::span<const TextStates> states, const Given& given, Tensor x);
@@ -111,21 +121,22 @@ class Painting {
 
   Ops& ops_;
   const Networks& nets_;
-  const Job& job_;
+  std::span<const Job> jobs_;
+  const Job& job_;  // the first, for what is the same in all
   const Pass& pass_;
-  int batch_;
   const RunHooks& hooks_;
   const RunChecks& checks_;
-  Guidance guidance_;
+  std::vector<Guidance> guidance_;  // of each picture
   ScheduleConfig config_;
   Schedule schedule_;
   std::vector<PromptChunks> prompts_;  // different ones during the run
   std::vector<size_t> prompt_at_;      // which of them a call of the network reads
-  Shape latent_;                       // [batch,h,w,C]
-  std::vector<float> latent_mask_;     // [h,w]; empty: no mask
-  std::unique_ptr<Draws> draws_;       // of the real run, unless the checks bring their own
-  std::vector<float> timesteps_;       // at which the network is called
-  int calls_ = 0;                      // of the network
+  std::optional<TextReader> reader_;
+  Shape latent_;                    // [batch,h,w,C]
+  std::vector<float> latent_mask_;  // [h,w]; empty: no mask
+  std::unique_ptr<Draws> draws_;    // of the real run, unless the checks bring their own
+  std::vector<float> timesteps_;    // at which the network is called
+  int calls_ = 0;                   // of the network
   std::vector<float> pixels_, latents_;
 };
 

@@ -20,11 +20,14 @@ Prediction probe_prediction(Ops& o, const ModelSpec& spec, std::span<const ClipT
   const Shape latent{1, 32, 32, spec.unet->in_channels};
   const std::vector<float> noise = TorchCpuNoise(0).normal(latent.size());
   const float t = static_cast<float>(spec.noise.train_steps - 1);
-  const PromptChunks empty = chunk_prompts(tokenizer, std::vector<BranchText>{{}}, spec.text_encoders);
+  const std::vector<PromptChunks> empty{chunk_prompts(tokenizer, std::vector<BranchText>{{}}, spec.text_encoders)};
+  const NewWords none;
+  TextCache cache;
+  TextReader reader(encoders, empty, std::vector<int>{0}, none, cache);
   std::vector<float> out;
   const auto job = [&] {
     if (!o.rehearsing()) weights.bring("text_encoder");
-    const TextStates states = encode_text(o, encoders, empty, std::vector<int>{0});
+    const TextStates states = reader.read(o).front();
     const Tensor exact = o.upload(DType::f32, {1, states.tokens, states.width}, std::span<const float>(states.values));
     const Tensor context = o.cast(exact, o.compute());
     if (!o.rehearsing()) weights.bring("unet");

@@ -30,24 +30,24 @@ Guidance edit_guidance(double scale, double image_scale) {
   return {.branches = {{scale, 0}, {image_scale - scale, 1}, {1 - image_scale, 1, false}}};
 }
 
-// Every picture of the batch reads the same texts: the rows of the first branch for all, then those of the second.
+// Of values a text, those of the first branch for all pictures, then those of the second.
 template <typename T>
 std::vector<T> Predictor::branch_rows(std::span<const T> of_texts, size_t texts) const {
-  const size_t width = of_texts.size() / texts;
+  const size_t width = of_texts.size() / texts, each = texts / guidance_.size();
   std::vector<T> values;
-  for (const Branch& branch : guidance_.branches)
-    for (int64_t i = 0; i < batch_; i++) {
-      const std::span<const T> row = of_texts.subspan(branch.text * width, width);
+  for (const Branch& branch : branches())
+    for (size_t i = 0; i < guidance_.size(); i++) {
+      const std::span<const T> row = of_texts.subspan((i * each + branch.text) * width, width);
       values.insert(values.end(), row.begin(), row.end());
     }
   return values;
 }
 
 Predictor::Predictor(Ops& o, const UNet& unet, std::span<const ControlInput> controls, std::span<const TextStates> prompts,
-                     std::span<const float> sizes, const Shape& latent, View extra, Guidance guidance, Prediction prediction,
-                     std::span<const float> timesteps)
+                     std::span<const float> sizes, const Shape& latent, View extra, std::vector<Guidance> guidance,
+                     Prediction prediction, std::span<const float> timesteps)
     : ops_(o), unet_(unet), batch_(latent[0]), timesteps_(timesteps), guidance_(std::move(guidance)), prediction_(prediction) {
-  const int64_t rows = static_cast<int64_t>(guidance_.branches.size()) * batch_;
+  const int64_t rows = static_cast<int64_t>(branches().size()) * batch_;
   inputs_ = o.make(o.compute(), latent.with(0, rows).with(3, unet.spec().in_channels));
   outputs_ = o.make(DType::f32, inputs_.shape().with(3, unet.spec().out_channels));
   for (const ControlInput& c : controls) {
@@ -68,7 +68,7 @@ void Predictor::use_controls(size_t step, size_t steps) {
 
 Predictor::Prompt Predictor::read(const TextStates& states, std::span<const float> sizes) const {
   const size_t texts = states.key_lengths.size();
-  const int64_t rows = static_cast<int64_t>(guidance_.branches.size()) * batch_;
+  const int64_t rows = static_cast<int64_t>(branches().size()) * batch_;
   const auto upload = [&](const Shape& shape, std::span<const float> values) {
     const std::vector<float> repeated = branch_rows(values, texts);
     return ops_.upload(DType::f32, shape, std::span<const float>(repeated));
@@ -79,7 +79,7 @@ Predictor::Prompt Predictor::read(const TextStates& states, std::span<const floa
   Conditions conditions{.context = context, .key_lengths = lengths};
   Tensor pooled, numbers, scale;
   if (const int64_t width = unet_.spec().guidance_embedding; width > 0) {
-    const std::vector<float> wave = guidance_wave(static_cast<float>(guidance_.told), width);
+    const std::vector<float> wave = guidance_wave(static_cast<float>(guidance_.front().told), width);
     scale = ops_.upload(DType::f32, {1, width}, std::span<const float>(wave));
     conditions.guidance = scale;
   }
@@ -107,9 +107,9 @@ Predictor::Prompt Predictor::read(const TextStates& states, std::span<const floa
 void Predictor::show_extra(View extra) {
   const Tensor nothing = ops_.combine({{0.f, extra}});
   const View places = inputs_.slice(3, inputs_.shape()[3] - extra.shape[3], inputs_.shape()[3]);
-  for (size_t b = 0; b < guidance_.branches.size(); b++) {
+  for (size_t b = 0; b < branches().size(); b++) {
     const auto row = static_cast<int64_t>(b) * batch_;
-    ops_.copy(places.slice(0, row, row + batch_), guidance_.branches[b].sees_extra ? extra : nothing.view());
+    ops_.copy(places.slice(0, row, row + batch_), branches()[b].sees_extra ? extra : nothing.view());
   }
 }
 
@@ -166,37 +166,53 @@ Tensor Predictor::operator()(View x, const Level& level) const {
   const View outputs = outputs_;
   if (observer_ && !ops_.rehearsing()) observer_(outputs);
 
-  const auto [cx, co] = predicted_clean(level, prediction_);
+  const auto [of_x, of_outputs] = predicted_clean(level, prediction_);
+  return clean(x, outputs, of_x, of_outputs);
+}
+
+// of_x * x + of_outputs * (the guided sum of the branches' outputs). Pictures of one guidance are summed at once.
+Tensor Predictor::clean(View x, View outputs, double of_x, double of_outputs) const {
   const auto f = [](double v) { return static_cast<float>(v); };
-  if (guidance_.rescale > 0) {
+  if (guidance_.front().rescale > 0) {
     const Tensor guided = rescaled(outputs);
-    return ops_.combine({{f(cx), x}, {f(co), guided}});
+    return ops_.combine({{f(of_x), x}, {f(of_outputs), guided}});
   }
-  std::vector<Term> terms{{f(cx), x}};
-  for (size_t b = 0; b < guidance_.branches.size(); b++) {
-    const auto row = static_cast<int64_t>(b) * batch_;
-    terms.push_back({f(co * guidance_.branches[b].weight), outputs.slice(0, row, row + batch_)});
+  const auto sum = [&](int64_t from, int64_t to) {
+    std::vector<Term> terms{{f(of_x), x.slice(0, from, to)}};
+    for (size_t b = 0; b < branches().size(); b++) {
+      const int64_t row = static_cast<int64_t>(b) * batch_;
+      const double weight = guidance_[static_cast<size_t>(from)].branches[b].weight;
+      terms.push_back({f(of_outputs * weight), outputs.slice(0, row + from, row + to)});
+    }
+    return ops_.combine(terms);
+  };
+  if (std::ranges::all_of(guidance_, [&](const Guidance& g) { return g == guidance_.front(); })) return sum(0, batch_);
+  Tensor all = ops_.make(DType::f32, x.shape);
+  for (int64_t i = 0; i < batch_; i++) {
+    const Tensor one = sum(i, i + 1);
+    ops_.copy(all.slice(0, i, i + 1), one);
   }
-  return ops_.combine(terms);
+  return all;
 }
 
 // The guided output, brought near the deviation of the prompt's branch. Its factor depends on the values of each picture,
 // so it is found on the host.
 Tensor Predictor::rescaled(View outputs) const {
   const std::vector<float> values = ops_.download(outputs);
-  const size_t size = values.size() / guidance_.branches.size(), one = size / static_cast<size_t>(batch_);
+  const size_t size = values.size() / branches().size(), one = size / guidance_.size();
   std::vector<float> guided(size);
-  for (size_t i = 0; i < size; i++) {
-    double sum = 0;
-    for (size_t b = 0; b < guidance_.branches.size(); b++) sum += guidance_.branches[b].weight * values[b * size + i];
-    guided[i] = static_cast<float>(sum);
-  }
-  for (size_t picture = 0; picture < size; picture += one) {
-    const std::span mine = std::span(guided).subspan(picture, one);
+  for (size_t picture = 0; picture < guidance_.size(); picture++) {
+    const Guidance& guidance = guidance_[picture];
+    const std::span mine = std::span(guided).subspan(picture * one, one);
+    for (size_t i = 0; i < one; i++) {
+      double sum = 0;
+      for (size_t b = 0; b < branches().size(); b++) sum += guidance.branches[b].weight * values[b * size + picture * one + i];
+      mine[i] = static_cast<float>(sum);
+    }
     const double spread = deviation(mine);
-    const double target = deviation(std::span(values).subspan(guidance_.prompt * size + picture, one));
+    const double target = deviation(std::span(values).subspan(guidance.prompt * size + picture * one, one));
     if (spread == 0) continue;
-    const double factor = guidance_.rescale * target / spread + (1 - guidance_.rescale);
+    const double factor = guidance.rescale * target / spread + (1 - guidance.rescale);
     for (float& v : mine) v = static_cast<float>(v * factor);
   }
   return ops_.upload(DType::f32, outputs.shape.with(0, batch_), std::span<const float>(guided));

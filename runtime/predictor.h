@@ -16,6 +16,7 @@ struct Branch {
   double weight = 1;
   size_t text = 0;         // which of the prompts it reads
   bool sees_extra = true;  // or zeros in place of the extra channels
+  bool operator==(const Branch&) const = default;
 };
 
 struct Guidance {
@@ -23,6 +24,7 @@ struct Guidance {
   size_t prompt = 0;             // the branch that the positive prompt has: what rescaling aims at
   double rescale = 0;            // "Common Diffusion Noise Schedules and Sample Steps Are Flawed", Lin et al. 2023, section 3.4
   double told = 0;               // the scale that a network with a guidance embedding reads, and then does all by itself (LCM)
+  bool operator==(const Guidance&) const = default;
 };
 
 // negative + scale * (positive - negative) ("Classifier-Free Diffusion Guidance", Ho and Salimans 2022, equation 6, with
@@ -41,12 +43,12 @@ struct ControlInput {
 
 class Predictor {
  public:
-  // Reads the prompts and embeds the timesteps, once. Each of `prompts` has one row a text; the pictures of `latent`
-  // [batch,h,w,C] share them. `sizes`: the numbers that SDXL reads beside the pooled text, [texts, count]. `extra` f32
-  // [batch,h,w,E] are channels that follow the latent's, unscaled, at every step; it may be empty. `timesteps`, in rising order,
-  // are those of all levels to come.
+  // Reads the prompts and embeds the timesteps, once. Each of `prompts` has one row a text: those of the first picture of
+  // `latent` [batch,h,w,C], then those of the next. `sizes`: the numbers that SDXL reads beside the pooled text, [texts, count].
+  // `extra` f32 [batch,h,w,E] are channels that follow the latent's, unscaled, at every step; it may be empty. `guidance`: one a
+  // picture, which differ in weights alone. `timesteps`, in rising order, are those of all levels to come.
   Predictor(Ops&, const UNet&, std::span<const ControlInput> controls, std::span<const TextStates> prompts,
-            std::span<const float> sizes, const Shape& latent, View extra, Guidance, Prediction,
+            std::span<const float> sizes, const Shape& latent, View extra, std::vector<Guidance> guidance, Prediction,
             std::span<const float> timesteps);
 
   void use_prompt(size_t i) { prompt_ = &prompts_[i]; }  // from the next call on; the first at the beginning
@@ -61,6 +63,8 @@ class Predictor {
   template <typename T>
   std::vector<T> branch_rows(std::span<const T> of_texts, size_t texts) const;
   void show_extra(View extra);
+  const std::vector<Branch>& branches() const { return guidance_.front().branches; }
+  Tensor clean(View x, View outputs, double of_x, double of_outputs) const;
   Tensor rescaled(View outputs) const;
   void choose_time(const Level& level) const;
   std::string stage_key() const;
@@ -92,7 +96,7 @@ class Predictor {
   std::span<const float> timesteps_;
   // What the recorded step reads and writes, at one address for all steps. Inputs and times are in the compute type.
   Tensor inputs_, times_, outputs_;
-  Guidance guidance_;
+  std::vector<Guidance> guidance_;  // of each picture
   Prediction prediction_;
   std::function<void(View)> observer_;
 };

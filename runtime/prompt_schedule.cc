@@ -111,6 +111,15 @@ PromptSchedule schedule_prompt(std::string_view text, int steps) {
   return schedule;
 }
 
+bool is_scheduled(std::string_view text) {
+  for (size_t i = 0; i < text.size() && text.size() <= kMaxText; i++) {
+    if (text[i] == '\\') i++;
+    const auto bracket = i < text.size() && text[i] == '[' ? bracket_at(text, i) : std::nullopt;
+    if (bracket && resolve(text, i, *bracket, 0, 1, 0)) return true;
+  }
+  return false;
+}
+
 LoraTag parse_lora(std::string_view text) {
   LoraTag tag{.name = std::string(text)};
   if (const size_t colon = text.rfind(':'); colon != std::string_view::npos) {

@@ -20,6 +20,8 @@ struct PromptSchedule {
 // They nest. A bracket of any other form is left as it is: it lowers a weight (see parse_prompt). Accepts any bytes;
 // prompts above 8 KiB are left as they are.
 PromptSchedule schedule_prompt(std::string_view text, int steps);
+// Whether it has a bracket of one of these forms.
+bool is_scheduled(std::string_view text);
 
 // "<lora:NAME>" and "<lora:NAME:0.8>" in a prompt.
 struct LoraTag {

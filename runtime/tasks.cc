@@ -105,11 +105,14 @@ Canvas resized(Canvas canvas, int width, int height) {
 }
 
 // One pass over a canvas; the results have its size, and what was kept is as it was.
-std::vector<Image> paint(Engine& engine, Job job, const Canvas& canvas, int batch, const RunHooks& hooks,
+std::vector<Image> paint(Engine& engine, std::vector<Job> jobs, const Canvas& canvas, const RunHooks& hooks,
                          const RunChecks& checks) {
   const int factor = engine.spec().vae->factor(), width = canvas.pictures[0].width, height = canvas.pictures[0].height;
-  job.width = round_up(width, factor);
-  job.height = round_up(height, factor);
+  for (Job& job : jobs) {
+    job.width = round_up(width, factor);
+    job.height = round_up(height, factor);
+  }
+  const Job& job = jobs.front();
   Pass pass;
   for (const Image& picture : canvas.pictures) {
     const Image start = canvas.mask && job.mask_fill == "fill" ? filled(picture, *canvas.mask) : picture;
@@ -121,7 +124,7 @@ std::vector<Image> paint(Engine& engine, Job job, const Canvas& canvas, int batc
   if (canvas.mask)
     for (const uint8_t v : padded(*canvas.mask, job.width, job.height).values) pass.mask.push_back(static_cast<float>(v) / 255);
 
-  std::vector<Image> made = engine.run(job, pass, batch, hooks, checks).images;
+  std::vector<Image> made = engine.run(jobs, pass, hooks, checks).images;
   for (size_t i = 0; i < made.size(); i++) {
     made[i] = crop(made[i], {0, 0, width, height});
     if (canvas.mask) made[i] = composite(canvas.pictures[i % canvas.pictures.size()], made[i], *canvas.mask, job.mask_blur);
@@ -130,8 +133,9 @@ std::vector<Image> paint(Engine& engine, Job job, const Canvas& canvas, int batc
 }
 
 // The region around the mask, at the job's size, then put back where it was.
-std::vector<Image> paint_region(Engine& engine, const Job& job, const Canvas& whole, int batch, const RunHooks& hooks,
+std::vector<Image> paint_region(Engine& engine, const std::vector<Job>& jobs, const Canvas& whole, const RunHooks& hooks,
                                 const RunChecks& checks) {
+  const Job& job = jobs.front();
   const Image& picture = whole.pictures[0];
   const Rect region = widened(bounds(*whole.mask), job.mask_padding, job.width, job.height, picture.width, picture.height);
   const Image before = crop(picture, region);
@@ -140,7 +144,7 @@ std::vector<Image> paint_region(Engine& engine, const Job& job, const Canvas& wh
   for (const Image& control : whole.controls) part.controls.push_back(crop(control, region));
   part = resized(std::move(part), job.width, job.height);
   std::vector<Image> pictures;
-  for (const Image& made : paint(engine, job, part, batch, hooks, checks)) {
+  for (const Image& made : paint(engine, jobs, part, hooks, checks)) {
     pictures.push_back(picture);
     const Image back = resize(made, region.width, region.height);
     paste(pictures.back(), composite(before, back, mask, job.mask_blur), region.left, region.top);
@@ -150,11 +154,12 @@ std::vector<Image> paint_region(Engine& engine, const Job& job, const Canvas& wh
 
 // The picture in the middle of a larger canvas, which is painted frame by frame, each with a seed of its own. Its outermost
 // pixels where it grows are painted again.
-std::vector<Image> paint_around(Engine& engine, Job job, const Image& picture, int batch, const RunHooks& hooks,
+std::vector<Image> paint_around(Engine& engine, std::vector<Job> jobs, const Image& picture, const RunHooks& hooks,
                                 const RunChecks& checks) {
   constexpr uint64_t kNextFrame = 7919;  // a step between seeds that people do not take
-  const OutpaintPlan plan = plan_outpaint(picture.width, picture.height, read_growth(job.grow, picture.width, picture.height),
-                                          static_cast<int>(engine.spec().native_size));
+  const OutpaintPlan plan =
+      plan_outpaint(picture.width, picture.height, read_growth(jobs.front().grow, picture.width, picture.height),
+                    static_cast<int>(engine.spec().native_size));
   Image canvas{plan.width, plan.height, 3, {}};
   canvas.pixels.resize(static_cast<size_t>(plan.width) * static_cast<size_t>(plan.height) * 3);
   paste(canvas, picture, plan.kept.left, plan.kept.top);
@@ -162,62 +167,67 @@ std::vector<Image> paint_around(Engine& engine, Job job, const Image& picture, i
   unknown.values.resize(canvas.pixels.size() / 3, 255);
   cover(unknown, plan.kept);
 
-  const std::vector<Image> controls = read_controls(job, plan.width, plan.height, hooks);
-  std::vector<Image> canvases(static_cast<size_t>(batch), canvas);
-  job.mask_fill = "fill";
+  const std::vector<Image> controls = read_controls(jobs.front(), plan.width, plan.height, hooks);
+  std::vector<Image> canvases(jobs.size(), canvas);
   const int overlap = static_cast<int>(engine.spec().native_size) / 64;  // the edges of made pictures are a little wrong
-  job.mask_blur = std::max(job.mask_blur, static_cast<int>(engine.spec().native_size) / 8);  // a long edge is seen from afar
+  const int blur = static_cast<int>(engine.spec().native_size) / 8;      // a long edge is seen from afar
+  for (Job& job : jobs) {
+    job.mask_fill = "fill";
+    job.mask_blur = std::max(job.mask_blur, blur);
+  }
   for (const Rect& frame : plan.frames) {
     Canvas part{.pictures = {}, .mask = crop(spread(unknown, overlap), frame), .controls = {}};
     for (const Image& control : controls) part.controls.push_back(crop(control, frame));
     for (const Image& whole : canvases) part.pictures.push_back(crop(whole, frame));
-    const std::vector<Image> made = paint(engine, job, part, batch, hooks, checks);
+    const std::vector<Image> made = paint(engine, jobs, part, hooks, checks);
     for (size_t i = 0; i < canvases.size(); i++) paste(canvases[i], made[i], frame.left, frame.top);
     cover(unknown, frame);
-    job.seed += kNextFrame;
+    for (Job& job : jobs) job.seed += kNextFrame;
   }
   return canvases;
 }
 
 // A picture from words, enlarged, and partly redrawn at the larger size.
-std::vector<Image> paint_twice(Engine& engine, const Job& job, int batch, const RunHooks& hooks, const RunChecks& checks) {
+std::vector<Image> paint_twice(Engine& engine, std::vector<Job> jobs, const RunHooks& hooks, const RunChecks& checks) {
+  const Job& job = jobs.front();
   const int factor = engine.spec().vae->factor();
   const Size size = hires_size(job, factor);
   Pass first{.controls = shown(read_controls(job, job.width, job.height, hooks))}, second;
   second.controls = shown(read_controls(job, size.width, size.height, {}));
   if (job.hires_upscaler == "latent") {
     first.decode = false;
-    const std::vector<float> latents = engine.run(job, first, batch, hooks, checks).latents;
+    const std::vector<float> latents = engine.run(jobs, first, hooks, checks).latents;
     const int64_t channels = engine.spec().vae->latent_channels;
-    second.latents =
-        bilinear(latents, {batch, job.height / factor, job.width / factor, channels}, size.height / factor, size.width / factor);
+    second.latents = bilinear(latents, {static_cast<int64_t>(jobs.size()), job.height / factor, job.width / factor, channels},
+                              size.height / factor, size.width / factor);
   } else {
-    for (const Image& small : engine.run(job, first, batch, hooks, checks).images) {
+    for (const Image& small : engine.run(jobs, first, hooks, checks).images) {
       const auto values = to_floats(resize(small, size.width, size.height), Layout::hwc, Range::minus_one_one);
       second.pictures.insert(second.pictures.end(), values.begin(), values.end());
     }
   }
-  Job larger = job;
-  larger.width = size.width;
-  larger.height = size.height;
-  larger.strength = job.hires_strength;
-  if (job.hires_steps > 0) larger.steps = job.hires_steps;
-  return engine.run(larger, second, batch, hooks, checks).images;
+  for (Job& larger : jobs) {
+    larger.width = size.width;
+    larger.height = size.height;
+    larger.strength = larger.hires_strength;
+    if (larger.hires_steps > 0) larger.steps = larger.hires_steps;
+  }
+  return engine.run(jobs, second, hooks, checks).images;
 }
 
 }  // namespace
 
-std::vector<Image> make_pictures(Engine& engine, const Job& job, int batch, const RunHooks& hooks, const RunChecks& checks) {
-  if (!job.hires.empty()) return paint_twice(engine, job, batch, hooks, checks);
+std::vector<Image> make_pictures(Engine& engine, const std::vector<Job>& jobs, const RunHooks& hooks, const RunChecks& checks) {
+  const Job& job = jobs.front();
+  if (!job.hires.empty()) return paint_twice(engine, jobs, hooks, checks);
   if (job.image.empty())
-    return engine.run(job, {.controls = shown(read_controls(job, job.width, job.height, hooks))}, batch, hooks, checks).images;
+    return engine.run(jobs, {.controls = shown(read_controls(job, job.width, job.height, hooks))}, hooks, checks).images;
   Canvas canvas = read_canvas(job);
-  if (!job.grow.empty())
-    return paint_around(engine, job, resize(canvas.pictures[0], job.width, job.height), batch, hooks, checks);
+  if (!job.grow.empty()) return paint_around(engine, jobs, resize(canvas.pictures[0], job.width, job.height), hooks, checks);
   if (!job.only_masked) canvas = resized(std::move(canvas), job.width, job.height);
   canvas.controls = read_controls(job, canvas.pictures[0].width, canvas.pictures[0].height, hooks);
-  if (job.only_masked) return paint_region(engine, job, canvas, batch, hooks, checks);
-  return paint(engine, job, canvas, batch, hooks, checks);
+  if (job.only_masked) return paint_region(engine, jobs, canvas, hooks, checks);
+  return paint(engine, jobs, canvas, hooks, checks);
 }
 
 }  // namespace cudream

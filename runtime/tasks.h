@@ -7,12 +7,12 @@
 
 namespace cudream {
 
-// Makes `batch` pictures of one completed job; picture i is that of nth_picture. Throws Error, also what reading its pictures
-// throws.
+// Makes the pictures of completed jobs that may share a pass (see pass_key), one each. Throws Error, also what reading the jobs'
+// picture throws.
 //
 // A job with a picture works on it at the size that complete() chose, padded to what the autoencoder can halve; only_masked
 // works on the region around the mask at width x height instead, and the result has the size of the input picture. `grow` paints
 // around the picture, frame by frame. `hires` makes a picture from words twice, the second time larger.
-std::vector<Image> make_pictures(Engine&, const Job&, int batch, const RunHooks& = {}, const RunChecks& = {});
+std::vector<Image> make_pictures(Engine&, const std::vector<Job>& jobs, const RunHooks& = {}, const RunChecks& = {});
 
 }  // namespace cudream

@@ -91,22 +91,31 @@ void Journal::take(const std::string& line, size_t number) {
   }
 }
 
-const JournalEntry* Journal::find(const std::string& key) const {
+std::optional<JournalEntry> Journal::find(const std::string& key) const {
+  const std::scoped_lock hold(lock_);
   const auto found = entries_.find(key);
-  return found == entries_.end() ? nullptr : &found->second;
+  return found == entries_.end() ? std::nullopt : std::optional(found->second);
 }
 
-const JournalEntry& Journal::plan(const std::string& key, uint64_t seed, const std::string& file) {
+bool Journal::has_planned(const std::string& file) const {
+  const std::scoped_lock hold(lock_);
+  return files_.contains(file);
+}
+
+JournalEntry Journal::plan(const std::string& key, uint64_t seed, const std::string& file) {
+  const std::scoped_lock hold(lock_);
   append(line_of({{"key", key}, {"seed", seed}, {"file", file}}));
   return note_plan(key, seed, file);
 }
 
 void Journal::done(const std::string& key, int64_t bytes, const std::string& sha256, double seconds) {
+  const std::scoped_lock hold(lock_);
   append(line_of({{"key", key}, {"bytes", bytes}, {"sha256", sha256}, {"seconds", seconds}}));
   note_done(entries_.at(key), bytes, sha256, seconds);
 }
 
 void Journal::failed(const std::string& key, const std::string& reason) {
+  const std::scoped_lock hold(lock_);
   append(line_of({{"key", key}, {"failed", reason}}));
   note_failure(key, reason);
 }

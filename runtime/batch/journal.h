@@ -8,6 +8,8 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <mutex>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
@@ -24,6 +26,7 @@ struct JournalEntry {
   std::string reason;  // of a failure
 };
 
+// Its functions may be called from several threads.
 class Journal {
  public:
   // Opens or makes the journal, and locks it until destroyed. Throws Error(io) when another process holds the lock or the
@@ -33,12 +36,12 @@ class Journal {
   Journal(const Journal&) = delete;
   Journal& operator=(const Journal&) = delete;
 
-  const JournalEntry* find(const std::string& key) const;
-  bool has_planned(const std::string& file) const { return files_.contains(file); }
+  std::optional<JournalEntry> find(const std::string& key) const;
+  bool has_planned(const std::string& file) const;
 
   // Each throws Error(io), and then nothing was noted. A plan without a file holds a seed that was drawn; a failure needs no
   // plan.
-  const JournalEntry& plan(const std::string& key, uint64_t seed, const std::string& file);
+  JournalEntry plan(const std::string& key, uint64_t seed, const std::string& file);
   void done(const std::string& key, int64_t bytes, const std::string& sha256, double seconds);
   void failed(const std::string& key, const std::string& reason);
 
@@ -51,6 +54,7 @@ class Journal {
   void note_failure(const std::string& key, const std::string& reason);
 
   std::filesystem::path path_;
+  mutable std::mutex lock_;
   int fd_ = -1;
   std::unordered_map<std::string, JournalEntry> entries_;
   std::unordered_set<std::string> files_;

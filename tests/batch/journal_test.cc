@@ -31,7 +31,7 @@ TEST(BatchJournal, RemembersWhatWasDecided) {
   const TemporaryFolder folder;
   write_three(folder.path() / "j");
   const Journal journal(folder.path() / "j");
-  ASSERT_NE(journal.find("a"), nullptr);
+  ASSERT_TRUE(journal.find("a").has_value());
   EXPECT_EQ(journal.find("a")->state, State::done);
   EXPECT_EQ(journal.find("a")->bytes, 100);
   EXPECT_EQ(journal.find("a")->sha256, "abc");
@@ -39,7 +39,7 @@ TEST(BatchJournal, RemembersWhatWasDecided) {
   EXPECT_EQ(journal.find("b")->reason, "no such picture: \xef\xbf\xbd");
   EXPECT_EQ(journal.find("c")->state, State::planned);
   EXPECT_EQ(journal.find("c")->seed, 18446744073709551615u);
-  EXPECT_EQ(journal.find("d"), nullptr);
+  EXPECT_FALSE(journal.find("d").has_value());
   EXPECT_TRUE(journal.has_planned("c.png"));
 }
 
@@ -53,10 +53,10 @@ TEST(BatchJournal, CutAtAnyByte) {
     const size_t lines = static_cast<size_t>(std::count(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(cut), '\n'));
     Journal(file).plan("new", 7, "new.png");
     const Journal again(file);
-    ASSERT_NE(again.find("new"), nullptr) << cut;
-    EXPECT_EQ(again.find("a") != nullptr, lines >= 2) << cut;
-    EXPECT_EQ(again.find("a") != nullptr && again.find("a")->state == State::done, lines >= 3) << cut;
-    EXPECT_EQ(again.find("c") != nullptr, lines >= 6) << cut;
+    ASSERT_TRUE(again.find("new").has_value()) << cut;
+    EXPECT_EQ(again.find("a").has_value(), lines >= 2) << cut;
+    EXPECT_EQ(again.find("a").has_value() && again.find("a")->state == State::done, lines >= 3) << cut;
+    EXPECT_EQ(again.find("c").has_value(), lines >= 6) << cut;
   }
 }
 

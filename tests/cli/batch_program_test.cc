@@ -1,4 +1,5 @@
 // Batches as a user runs them: killed, stopped, on a full disk, with bad items; nothing is lost and nothing made twice.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
@@ -10,6 +11,7 @@
 #include <thread>
 
 #include "tests/cli/program.h"
+#include "tests/golden/tensors.h"
 
 namespace cudream {
 namespace {
@@ -96,6 +98,59 @@ TEST(Batch, ItemsAreThePicturesMadeAlone) {
   EXPECT_EQ(program.files_in("out"), 2u);
 }
 
+// Prompts of one and two chunks, with and without guidance, with and without a LoRA, in passes of up to three.
+TEST(Batch, MixedItemsAreThePicturesMadeAlone) {
+  const Program program;
+  const std::string longer = "a lighthouse BREAK a storm at night", lora = "a house <lora:lora-sd1-kohya:0.7>";
+  std::vector<std::pair<std::string, std::string>> items;
+  for (const std::string& prompt : {std::string("a red house"), longer, lora, std::string("a boat"), longer + ", rain"})
+    for (const std::string guidance : {"7", "3", "1"}) items.emplace_back(prompt, guidance);
+  std::string lines;
+  for (size_t i = 0; i < items.size(); i++)
+    lines += items[i].first + " --guidance " + items[i].second + " --seed " + std::to_string(i) + "\n";
+  program.write("p.txt", lines);
+  const std::string host = "-m sd1 --models-dir '" + (golden() / "models").string() +
+                           "' --device cpu --precision f32 --steps 2 --width 64 --height 64 ";
+  const Outcome batch = program.run("batch p.txt -o out --batch 3 " + host);
+  ASSERT_EQ(batch.status, 0) << batch.err;
+  for (size_t i = 0; i < items.size(); i++) {
+    const std::string seed = std::to_string(i), alone = "alone-" + seed + ".png";
+    const Outcome o = program.run("generate '" + items[i].first + "' --guidance " + items[i].second + " --seed " + seed + " -o " +
+                                  alone + " " + host);
+    ASSERT_EQ(o.status, 0) << o.err;
+    EXPECT_EQ(program.read(alone), program.read(fmt::format("out/{:05}-{}.png", i + 1, i))) << items[i].first;
+  }
+}
+
+// Of items that are made together, the one that cannot be made fails alone.
+TEST(Batch, AFailureFindsItsItem) {
+  const Program program;
+  program.write("p.txt", "house --seed 1\nhouse <lora:none> --seed 2\nboat --seed 3\nhouse --clip-skip 99 --seed 4\n");
+  const Outcome o = program.run("batch p.txt " + kQuickBatch + "-o out --batch 4");
+  EXPECT_EQ(o.status, 9) << o.err;
+  EXPECT_THAT(o.err, HasSubstr("p.txt line 2: no model is named \"none\""));
+  EXPECT_THAT(o.err, HasSubstr("p.txt line 4: --clip-skip 99"));
+  EXPECT_THAT(o.err, HasSubstr("2 of 4 pictures done, 2 failed"));
+  EXPECT_TRUE(program.has("out/00001-1.png") && program.has("out/00003-3.png"));
+}
+
+// A LoRA with other bytes under the same name makes another picture.
+TEST(Batch, ALoraThatChangedMakesANewItem) {
+  const Program program;
+  fs::create_directories(program.path() / "loras");
+  const fs::path lora = program.path() / "loras" / "film.safetensors";
+  fs::copy_file(golden() / "models" / "lora-sd1-kohya.safetensors", lora);
+  program.write("p.txt", "house <lora:film> --seed 1\n");
+  const std::string command = "batch p.txt -o out -m sd1 --models-dir '" + (golden() / "models").string() +
+                              "' --models-dir loras --device cpu --precision f32 --steps 1 --width 64 --height 64";
+  ASSERT_EQ(program.run(command).status, 0);
+  EXPECT_THAT(program.run(command).err, HasSubstr("(1 before this run)"));
+  fs::copy_file(golden() / "models" / "lora-sd1-peft.safetensors", lora, fs::copy_options::overwrite_existing);
+  const Outcome changed = program.run(command);
+  EXPECT_EQ(changed.status, 0) << changed.err;
+  EXPECT_EQ(program.files_in("out"), 2u);
+}
+
 TEST(Batch, ListsWhatItWouldMake) {
   const Program program;
   program.write("p.yaml", "defaults: {steps: 1}\nitems:\n  - {prompt: house, seed: 1..3, sampler: [ddim, euler]}\n");
@@ -168,7 +223,7 @@ TEST(Batch, GoesOnAfterAFullDisk) {
   program.write("p.txt", "house --seed 1\nhouse --seed 2 --width 256 --height 256\nhouse --seed 3\n");
   const Outcome full = program.run("batch p.txt " + kQuickBatch + "-o out", "trap '' XFSZ; ulimit -f 30;");
   EXPECT_EQ(full.status, 7) << full.err;
-  EXPECT_EQ(program.files_in("out"), 1u);
+  EXPECT_EQ(program.files_in("out"), 2u) << "those of one size come first";
   EXPECT_EQ(program.run("batch p.txt " + kQuickBatch + "-o out").status, 0);
   EXPECT_EQ(program.files_in("out"), 3u);
 }

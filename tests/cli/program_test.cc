@@ -180,7 +180,8 @@ TEST(Safety, OpensNoSocket) {
 
 TEST(Safety, ControlCEndsWithinAStep) {
   const Program program;
-  const Outcome o = program.run("generate house -m demo --steps 900 --seed 1 -o a.png", "timeout --foreground --preserve-status -s INT 4");
+  const Outcome o =
+      program.run("generate house -m demo --steps 900 --seed 1 -o a.png", "timeout --foreground --preserve-status -s INT 4");
   EXPECT_EQ(o.status, 130) << o.err;
   EXPECT_THAT(o.err, HasSubstr("cancelled"));
   EXPECT_EQ(program.files_in("."), 0u);

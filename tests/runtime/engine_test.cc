@@ -3,9 +3,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 
+#include "core/error.h"
 #include "kernels/open.h"
 #include "loader/model.h"
 #include "tests/golden/tensors.h"
@@ -26,7 +28,7 @@ class GpuEngine : public testing::Test {
     complete(job, engine.spec());
     return job;
   }
-  static std::vector<uint8_t> picture(Engine& engine, const Job& job) { return engine.run(job, {}, 1).images.front().pixels; }
+  static std::vector<uint8_t> picture(Engine& engine, const Job& job) { return engine.run({&job, 1}, {}).images.front().pixels; }
 };
 
 TEST_F(GpuEngine, ReplayedStepsAreEagerStepsBitForBit) {
@@ -52,13 +54,13 @@ TEST_P(Memory, IsWhatThePlanSays) {
     complete(job, engine.spec());
     const std::vector<ControlUse> controls{{.path = golden() / "models" / "controlnet-sd1.safetensors", .window = {}}};
     engine.prepare_controls(controls);
-    const MemoryPlan plan = engine.memory(job, {}, 1);
+    const MemoryPlan plan = engine.memory({&job, 1}, {});
     EXPECT_EQ(engine.device().held_bytes(), 0);
     engine.load(model, {.in_turn = in_turn});
     EXPECT_EQ(engine.device().held_bytes(), plan.weights.device_bytes());
     engine.use_controls(controls);
     EXPECT_EQ(engine.device().held_bytes(), plan.weights.device_bytes() + plan.controls);
-    engine.run(job, {.controls = {std::vector<float>(32 * 32 * 3)}}, 1);
+    engine.run({&job, 1}, {.controls = {std::vector<float>(32 * 32 * 3)}});
     EXPECT_EQ(engine.device().held_bytes(), plan.device_bytes());
     EXPECT_EQ(engine.device().most_bytes(), plan.device_bytes());
     if (gpu && std::getenv("CUDREAM_LIBCUDA") != nullptr) {
@@ -68,6 +70,67 @@ TEST_P(Memory, IsWhatThePlanSays) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Devices, Memory, testing::Values("reference", "cpu", "cuda"),
+                         [](const auto& device) { return std::string(device.param); });
+
+// Pictures of one pass with prompts, guidance and seeds of their own are those made alone, byte for byte.
+class Together : public testing::TestWithParam<const char*> {
+ protected:
+  Together() : engine_(open_device({.name = GetParam(), .precision = DType::f32, .threads = 2})) {
+    engine_.load(open_model(golden() / "models" / "sd1.safetensors"));
+  }
+  Job job(const std::string& prompt, uint64_t seed, double guidance) {
+    Job job{.prompt = prompt, .negative = "blurry", .seed = seed, .width = 32, .height = 32, .steps = 2, .guidance = guidance};
+    job.sampler = "euler_a";  // draws noise in every step
+    complete(job, engine_.spec());
+    return job;
+  }
+  bool encodes(const Job& job) {
+    const Ops::Plan plan = engine_.plan({&job, 1}, {});
+    return std::ranges::any_of(plan.stages, [](const auto& stage) { return stage.first.starts_with("text"); });
+  }
+  Engine engine_;
+};
+
+TEST_P(Together, EachPictureIsTheOneMadeAlone) {
+  const std::vector<Job> jobs{job("a red house", 5, 7), job("two (blue:1.3) boats, calm sea", 9, 3), job("a red house", 6, 7)};
+  const std::vector<Image> made = engine_.run(jobs, {}).images;
+  ASSERT_EQ(made.size(), jobs.size());
+  for (size_t i = 0; i < jobs.size(); i++) {
+    EXPECT_EQ(engine_.pass_key(jobs[i]), engine_.pass_key(jobs[0])) << i;
+    engine_.forget_texts();
+    EXPECT_EQ(engine_.run({&jobs[i], 1}, {}).images.front().pixels, made[i].pixels) << i;
+  }
+  EXPECT_NE(made[0].pixels, made[2].pixels);
+}
+
+TEST_P(Together, ATextIsEncodedOnce) {
+  const Job one = job("a red house", 5, 7), other = job("a blue house", 5, 7);
+  EXPECT_TRUE(encodes(one));
+  const std::vector<uint8_t> before = engine_.run({&one, 1}, {}).images.front().pixels;
+  EXPECT_FALSE(encodes(one));
+  EXPECT_TRUE(encodes(other));
+  EXPECT_EQ(engine_.run({&one, 1}, {}).images.front().pixels, before);
+  engine_.use_loras({{golden() / "models" / "lora-sd1-kohya.safetensors", 1}});
+  EXPECT_TRUE(encodes(one)) << "other weights";
+  EXPECT_NE(engine_.run({&one, 1}, {}).images.front().pixels, before);
+}
+
+TEST_P(Together, ALatentThatWasNotDecodedIsKept) {
+  const std::vector<Job> jobs{job("a red house", 5, 7), job("a boat", 6, 7)};
+  const std::vector<Image> made = engine_.run(jobs, {}).images;
+  std::vector<float> kept;
+  const RunHooks failing{.on_stage =
+                             [](const std::string& stage, int) {
+                               if (stage == "decode") throw fail(Code::out_of_memory, "no room");
+                             },
+                         .on_undecoded = [&](std::span<const float> latents) { kept.assign(latents.begin(), latents.end()); }};
+  EXPECT_THROW(engine_.run(jobs, {}, failing), Error);
+  ASSERT_FALSE(kept.empty());
+  const std::vector<Image> decoded = engine_.run(jobs, {.latents = kept, .denoise = false}).images;
+  for (size_t i = 0; i < jobs.size(); i++) EXPECT_EQ(decoded[i].pixels, made[i].pixels) << i;
+}
+
+INSTANTIATE_TEST_SUITE_P(Devices, Together, testing::Values("reference", "cpu", "cuda"),
                          [](const auto& device) { return std::string(device.param); });
 
 // Three parts in turn give the picture of three parts at once.
