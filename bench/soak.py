@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 import time
 
+UNWRITTEN = 20  # at most so many pictures are made but not written: when the last ones are written, the model is gone
 WORDS = ["a red house", "a sailboat at sunset", "a tree on a hill, noon", "birds over the sea", "a blue house and a lake " + "in the rain " * 30]
 
 
@@ -58,7 +59,7 @@ def main():
                 done, memory = json.loads(status.read_text())["done"], resident_mb(process.pid)
             except (OSError, ValueError):
                 continue
-            if memory is not None and arguments.pictures / 3 < done < arguments.pictures:
+            if memory is not None and arguments.pictures / 3 < done < arguments.pictures - UNWRITTEN:
                 points.append((done, memory))
         seconds = time.monotonic() - begun
         done = len(list(status.parents[1].glob("*.png")))

@@ -49,10 +49,11 @@ void BatchRun::paint_model(const ModelNames& names, const std::vector<size_t>& i
 void BatchRun::paint_window(Session& session, std::span<const size_t> items) {
   std::vector<std::pair<Adapters, Ready>> ready;
   for (const size_t item : items) attempt(item, [&] { ready.push_back(prepare(session, item)); });
-  for (auto& [adapters, same] : grouped(std::move(ready))) {
+  for (auto& group : grouped(std::move(ready))) {
     if (finish_requested) return;
+    const Adapters& adapters = group.first;
     std::vector<std::pair<std::string, Ready>> keyed;
-    for (Ready& one : same)
+    for (Ready& one : group.second)
       attempt(one.item, [&] {
         session.use(adapters);
         std::string key = session.engine().pass_key(one.job);
