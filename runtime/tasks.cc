@@ -56,6 +56,7 @@ std::vector<Image> read_controls(const Job& job, int width, int height, const Ru
 
 std::vector<std::vector<float>> shown(const std::vector<Image>& controls) {
   std::vector<std::vector<float>> values;
+  values.reserve(controls.size());
   for (const Image& picture : controls) values.push_back(to_floats(picture, Layout::hwc, Range::zero_one));
   return values;
 }
