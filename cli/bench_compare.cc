@@ -19,7 +19,7 @@ constexpr double kSignificant = 0.05;
 constexpr size_t kLeastRuns = 4;  // with fewer on both sides no order of two samples is rarer than 1 in 20
 
 json read_result(const std::filesystem::path& file) {
-  const json result = json::parse(read_text(file, kMostBytes), nullptr, false);
+  json result = json::parse(read_text(file, kMostBytes), nullptr, false);
   if (!result.is_object() || result.value("bench", "") != "throughput")
     throw fail(Code::bad_file, "{} is no result of `cudream bench throughput` (JSON)", file.string());
   return result;
