@@ -167,6 +167,7 @@ Job nth_picture(Job job, uint64_t i) {
 
 std::vector<Job> first_pictures(const Job& job, int count) {
   std::vector<Job> jobs;
+  jobs.reserve(static_cast<size_t>(count));
   for (int i = 0; i < count; i++) jobs.push_back(nth_picture(job, static_cast<uint64_t>(i)));
   return jobs;
 }
