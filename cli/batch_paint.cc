@@ -13,7 +13,8 @@ using State = BatchResult::State;
 
 constexpr size_t kWindow = 256;  // items that are looked at together for ones that may share a pass
 
-// On a GPU eight pictures keep even the smallest layers busy; a processor gains nothing, and a kill would cost more.
+// Assumed for a GPU until one has been measured. A processor makes a batch one picture after the other, so it gains nothing, and
+// a kill would cost more.
 size_t usual_together(const DeviceInfo& device) {
   return device.kind.starts_with("cuda") ? 8 : 1;
 }
@@ -99,7 +100,7 @@ void BatchRun::make_together(Session& session, std::span<const Ready> some) {
     jobs.push_back(one.job);
     places.push_back(plan(one));
   }
-  // Several that fail together are tried again one by one.
+  // What a failed decoding leaves is kept for one alone: several that fail together are tried again in smaller passes.
   const auto place_of = [&](size_t i) { return some.size() == 1 ? std::optional(places[i].file) : std::nullopt; };
   std::vector<MadePicture> made = make(session, jobs, place_of, progress_);
   for (size_t i = 0; i < made.size(); i++)
