@@ -113,7 +113,7 @@ std::pair<Adapters, BatchRun::Ready> BatchRun::prepare(Session& session, size_t 
   Ready ready{.item = item, .job = items_[item].options.job};
   parser_.check_files(items_[item]);
   ready.job.model = session.model_name();
-  complete(ready.job, session.engine().spec());
+  complete(ready.job, session.engine().spec(), session.notice());
   ready.job.seed = seed_of(item);
   ready.job = nth_picture(ready.job, static_cast<uint64_t>(items_[item].nth));
   session.draw_wildcards(ready.job);
@@ -148,7 +148,7 @@ BatchRun::Place BatchRun::plan(const Ready& ready) {
 }
 
 void BatchRun::write(size_t item, const Place& place, const MadePicture& made) {
-  write_image(place.file, made.image, describe_picture(made.job, made.libraries), place.exists);
+  write_image(place.file, made.image, describe_picture(made.job, made.making), place.exists);
   require_folder();
   std::error_code missing;
   const auto bytes = static_cast<int64_t>(fs::file_size(place.file, missing));

@@ -60,7 +60,7 @@ Job bench_job(const BenchOptions& options, const ModelSpec& spec, const std::str
           .height = options.size,
           .steps = options.steps,
           .guidance = options.guidance};
-  complete(job, spec);
+  complete(job, spec, [&](const std::string& text) { options.host.notice(text); });
   return job;
 }
 

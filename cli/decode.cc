@@ -29,18 +29,21 @@ int run(const Options& options) {
   Engine& engine = session.engine();
   Job checked = job;
   checked.controls = "";  // their pictures are not here, nor needed
-  complete(checked, engine.spec());
+  complete(checked, engine.spec(), session.notice());
   const VaeSpec& vae = *engine.spec().vae;
   if (kept.height * vae.factor() != job.height || kept.width * vae.factor() != job.width || kept.channels != vae.latent_channels)
     throw fail(Code::bad_file, "{} holds [{},{},{}], which is no picture of {} x {} pixels of this model",
                options.latent.string(), kept.height, kept.width, kept.channels, job.width, job.height);
 
-  const auto picture = engine.run({&job, 1}, {.latents = kept.values, .denoise = false}, session.hooks()).images.front();
+  Making making;
+  RunHooks hooks = session.hooks();
+  hooks.on_redone = [&](size_t, const std::string& stage) { making.redone.insert(stage); };
+  const auto picture = engine.run({&job, 1}, {.latents = kept.values, .denoise = false}, hooks).images.front();
   progress.done();
+  making.libraries = engine.device().libraries_used();
   std::filesystem::path output = options.output;
   if (output.empty()) output = std::filesystem::path(options.latent).replace_extension().replace_extension(".png");
-  write_image(output, picture, describe_picture(job, engine.device().libraries_used()),
-              options.overwrite ? Exists::replace : Exists::refuse);
+  write_image(output, picture, describe_picture(job, making), options.overwrite ? Exists::replace : Exists::refuse);
   log(LogLevel::info, "wrote {}", output.string());
   return 0;
 }

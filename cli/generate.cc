@@ -96,7 +96,7 @@ int run(Options options) {
   job.seed = options.job.seed ? *options.job.seed : random_seed();
   Session session(options.host, job.model, job.vae, task_of(job), progress);
   job.model = session.model_name();
-  complete(job, session.engine().spec());
+  complete(job, session.engine().spec(), session.notice());
   if (!options.job.seed) log(LogLevel::info, "seed: {}", job.seed);
   produce(
       session, production, [&](const NameFields& fields) { return names.next(fields); }, progress, checks);

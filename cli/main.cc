@@ -23,7 +23,7 @@ constexpr const char* kFooter = R"(Exit statuses:
   2  options that make no sense  7  reading or writing failed (disk full, closed pipe)
   3  a damaged file              8  no such model or file
   4  not supported               9  a batch finished with failures
-  130  cancelled
+  130  cancelled                 10  a notice, which --strict makes an error
 
 `cudream COMMAND --help` has the options and examples of each.)";
 

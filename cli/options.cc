@@ -7,6 +7,7 @@
 #include <random>
 
 #include "core/error.h"
+#include "core/log.h"
 
 namespace cudream {
 
@@ -22,10 +23,19 @@ DeviceOptions HostOptions::device_options() const {
   return options;
 }
 
+void HostOptions::notice(const std::string& text) const {
+  if (strict) throw fail(Code::strict, "{} (--strict)", text);
+  log(LogLevel::info, "note: {}", text);
+}
+
 void add_models_dir_option(CLI::App& app, HostOptions& host) {
   app.add_option("--models-dir", host.models_dirs, "Also look for models in this folder (repeatable)")
       ->type_name("FOLDER")
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+}
+
+void add_strict_option(CLI::App& app, HostOptions& host) {
+  app.add_flag("--strict", host.strict, "Make nothing otherwise than asked: every notice (\"note: ...\") is an error");
 }
 
 void add_host_options(CLI::App& app, HostOptions& host) {
@@ -52,6 +62,7 @@ void add_host_options(CLI::App& app, HostOptions& host) {
       ->capture_default_str();
   add_models_dir_option(app, host);
   app.add_option("--wildcards", host.wildcards, "Folder of the lists behind __name__ in prompts")->type_name("FOLDER");
+  add_strict_option(app, host);
   app.add_flag("--json", host.json, "Events and results as JSON, one object a line, on standard output");
   app.add_flag("-q,--quiet", host.quiet, "Say nothing but warnings and errors");
 }

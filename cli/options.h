@@ -25,12 +25,15 @@ struct HostOptions {
   std::vector<std::filesystem::path> models_dirs;
   std::string loader = "auto";
   std::filesystem::path wildcards;  // the folder of their lists; empty: beside the models folder
-  bool json = false, quiet = false, offload = false;
+  bool json = false, quiet = false, offload = false, strict = false;
 
   DeviceOptions device_options() const;  // throws Error(usage)
+  // The one way of notices to people: a line of the log, or Error(strict) with the same text.
+  void notice(const std::string& text) const;
 };
 void add_host_options(CLI::App&, HostOptions&);
 void add_models_dir_option(CLI::App&, HostOptions&);
+void add_strict_option(CLI::App&, HostOptions&);
 
 // Everything that makes the picture itself. Values are checked where the model is known: complete() in runtime/job.h.
 struct JobOptions {

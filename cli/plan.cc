@@ -59,7 +59,7 @@ int run(Options options) {
   const Model model = open_chosen(options.host, choose_model(options.host, job.model, task_of(job)), job.vae);
   Engine engine(open_device(options.host.device_options()));
   engine.prepare(model, options.host.offload);
-  complete(job, engine.spec());
+  complete(job, engine.spec(), [&](const std::string& text) { options.host.notice(text); });
   engine.prepare_controls(find_controls(open_catalog(options.host), job));
   if (!job.image.empty() || !job.hires.empty())
     throw fail(Code::unsupported, "plan foresees pictures made from words; leave out --image and --hires");

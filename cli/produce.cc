@@ -1,6 +1,8 @@
 // Running, naming, writing.
 #include "cli/produce.h"
 
+#include <fmt/ranges.h>
+
 #include <chrono>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -70,7 +72,7 @@ void keep_latents(const std::vector<Job>& jobs, std::span<const float> latents, 
 
 }  // namespace
 
-Metadata describe_picture(const Job& job, const std::string& libraries) {
+Metadata describe_picture(const Job& job, const Making& making) {
   ScheduleConfig config;
   set_sampler(config, job.sampler);
   if (!job.schedule.empty()) set_schedule(config, job.schedule);
@@ -98,7 +100,8 @@ Metadata describe_picture(const Job& job, const std::string& libraries) {
   if (!job.negative_template.empty()) p.values.emplace_back("Negative Template", job.negative_template);
   if (job.clip_skip != 1) p.values.emplace_back("Clip skip", number(job.clip_skip));
   if (job.rng != "torch-cpu") p.values.emplace_back("RNG", job.rng);
-  if (!libraries.empty()) p.values.emplace_back("Libraries", libraries);
+  if (!making.libraries.empty()) p.values.emplace_back("Libraries", making.libraries);
+  if (!making.redone.empty()) p.values.emplace_back("Done again in f32", fmt::format("{}", fmt::join(making.redone, ", ")));
   p.values.emplace_back("Version", "cudream " CUDREAM_VERSION);
   return {.parameters = write_parameters(p), .job = to_json(job).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)};
 }
@@ -112,12 +115,16 @@ std::vector<MadePicture> make(Session& session, const std::vector<Job>& jobs, co
     hooks.on_undecoded = [&](std::span<const float> latents) {
       keep_latents(jobs, latents, *session.engine().spec().vae, place);
     };
+  std::vector<Making> making(jobs.size());
+  hooks.on_redone = [&](size_t i, const std::string& stage) { making[i].redone.insert(stage); };
   std::vector<Image> images = make_pictures(session.engine(), jobs, hooks, checks);
   progress.done();
   const double seconds = std::chrono::duration<double>(Clock::now() - begun).count() / static_cast<double>(jobs.size());
   std::vector<MadePicture> made;
-  for (size_t i = 0; i < jobs.size(); i++)
-    made.push_back({jobs[i], std::move(images[i]), session.engine().device().libraries_used(), seconds});
+  for (size_t i = 0; i < jobs.size(); i++) {
+    making[i].libraries = session.engine().device().libraries_used();
+    made.push_back({jobs[i], std::move(images[i]), std::move(making[i]), seconds});
+  }
   return made;
 }
 
@@ -134,7 +141,7 @@ void produce(Session& session, const Production& production, const NamePicture& 
   };
   const auto write = [&](const MadePicture& made) {
     const auto path = place(made.job, made.image.width, made.image.height);
-    write_image(path, made.image, describe_picture(made.job, made.libraries), production.exists);
+    write_image(path, made.image, describe_picture(made.job, made.making), production.exists);
     progress.picture(path, made.job.seed, made.seconds);
   };
   Background writer(kMostUnwritten);  // after what its tasks use

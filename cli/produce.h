@@ -4,6 +4,8 @@
 #include <filesystem>
 #include <functional>
 #include <optional>
+#include <set>
+#include <string>
 #include <vector>
 
 #include "cli/output_name.h"
@@ -25,11 +27,18 @@ using NamePicture = std::function<std::filesystem::path(const NameFields&)>;
 // stays, whatever happens next.
 void produce(Session&, const Production&, const NamePicture&, Progress&, const RunChecks& = {});
 
+// What besides the job a picture came from: libraries that our own kernels had help of (Device::libraries_used), and stages that
+// overflowed and were done again in f32 (RunHooks::on_redone). Both may be empty.
+struct Making {
+  std::string libraries;
+  std::set<std::string> redone;
+};
+
 // A picture that was made, and the share of its pass's time.
 struct MadePicture {
   Job job;
   Image image;
-  std::string libraries;
+  Making making;
   double seconds = 0;
 };
 // One pass: the pictures of completed jobs of equal pass_key and adapters, which the session has in use. When pictures from words
@@ -38,8 +47,7 @@ using PlacePicture = std::function<std::optional<std::filesystem::path>(size_t i
 std::vector<MadePicture> make(Session&, const std::vector<Job>& jobs, const PlacePicture& place, Progress&,
                               const RunChecks& = {});
 
-// The texts that go into the picture: A1111's parameters, and our own Job. libraries: what besides our own kernels made it
-// (Device::libraries_used), if anything did.
-Metadata describe_picture(const Job&, const std::string& libraries);
+// The texts that go into the picture: A1111's parameters, and our own Job.
+Metadata describe_picture(const Job&, const Making&);
 
 }  // namespace cudream

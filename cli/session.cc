@@ -102,8 +102,8 @@ ModelChoice choose_model(const HostOptions& host, const std::string& model, Task
   const bool fits = task == Task::generate || purpose(named) == task;
   const CatalogEntry* better = fits ? nullptr : catalog.beside(named, task);
   if (better == nullptr) return {named.path.stem().string(), named.path};
-  log(LogLevel::info, "note: {} is made for this, and used in place of {}; give a path to have that one", printable(better->name),
-      printable(named.name));
+  host.notice(fmt::format("{} is made for this, and used in place of {}; give a path to have that one", printable(better->name),
+                          printable(named.name)));
   return {better->path.stem().string(), better->path};
 }
 
@@ -115,7 +115,8 @@ Model open_chosen(const HostOptions& host, const ModelChoice& choice, const std:
 }
 
 Session::Session(const HostOptions& host, const std::string& model_name, const std::string& vae, Task task, Progress& progress)
-    : catalog_(open_catalog(host)),
+    : host_(host),
+      catalog_(open_catalog(host)),
       progress_(progress),
       wildcards_(host.wildcards.empty() ? catalog_.places().models.parent_path() / "wildcards" : host.wildcards) {
   const ModelChoice choice = choose_model(host, model_name, task);
@@ -175,20 +176,29 @@ std::vector<ControlUse> find_controls(const Catalog& catalog, Job& job) {
   return uses;
 }
 
-Adapters find_adapters(const Catalog& catalog, Job& job) {
-  Adapters found;
-  std::vector<std::string> names;
-  for (const std::string& given : split_list(job.loras)) {
+std::vector<LoraUse> named_loras(const Catalog& catalog, const std::string& list) {
+  std::vector<LoraUse> uses;
+  for (const std::string& given : split_list(list)) {
     const LoraTag tag = parse_lora(given);
-    found.loras.push_back({resolve(catalog, tag.name), tag.strength});
-    names.push_back(fmt::format("{}:{:g}", found.loras.back().path.stem().string(), tag.strength));
+    uses.push_back({resolve(catalog, tag.name), tag.strength});
   }
-  job.loras = fmt::format("{}", fmt::join(names, ","));
+  return uses;
+}
+
+std::string names_of(const std::vector<LoraUse>& uses) {
+  std::vector<std::string> names;
+  for (const LoraUse& use : uses) names.push_back(fmt::format("{}:{:g}", use.path.stem().string(), use.strength));
+  return fmt::format("{}", fmt::join(names, ","));
+}
+
+Adapters find_adapters(const Catalog& catalog, Job& job) {
+  Adapters found{.loras = named_loras(catalog, job.loras), .controls = {}, .inversions = {}};
+  job.loras = names_of(found.loras);
   for (const std::string* text : {&job.prompt, &job.negative, &job.prompt_2})
     for (const LoraTag& tag : take_tags(*text).loras) found.loras.push_back({catalog.find(tag.name).path, tag.strength});
   found.controls = find_controls(catalog, job);
 
-  names.clear();
+  std::vector<std::string> names;
   for (const std::string& name : split_list(job.embeddings)) {
     found.inversions.push_back(resolve(catalog, name));
     names.push_back(found.inversions.back().stem().string());
@@ -198,7 +208,7 @@ Adapters find_adapters(const Catalog& catalog, Job& job) {
 }
 
 void Session::use(const Adapters& adapters) {
-  for (const std::string& notice : engine_->use_loras(adapters.loras)) log(LogLevel::info, "note: {}", notice);
+  engine_->use_loras(adapters.loras, notice());
   engine_->use_controls(adapters.controls);
   engine_->use_words(adapters.inversions);
 }
@@ -220,7 +230,7 @@ RunHooks Session::hooks() const {
                 progress_.start(stage, steps);
               },
           .on_step = [this](int done) { progress_.step(done); },
-          .on_notice = [](const std::string& notice) { log(LogLevel::info, "note: {}", notice); },
+          .on_notice = notice(),
           .cancel = &stop_requested};
 }
 

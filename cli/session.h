@@ -43,6 +43,10 @@ Model open_chosen(const HostOptions&, const ModelChoice&, const std::string& vae
 
 // The ControlNets of a job, found; paths in its list become names.
 std::vector<ControlUse> find_controls(const Catalog&, Job&);
+// A list of names, or of paths that the command line may give, each with its strength: "film:0.8,./ink.safetensors".
+std::vector<LoraUse> named_loras(const Catalog&, const std::string& list);
+// The same list with names alone, for people: "film:0.8,ink:1".
+std::string names_of(const std::vector<LoraUse>&);
 // What a job asks to be added to its model, found.
 struct Adapters {
   std::vector<LoraUse> loras;
@@ -57,6 +61,7 @@ Adapters find_adapters(const Catalog&, Job&);
 // A loaded engine, and the names of what it holds.
 class Session {
  public:
+  // The options must outlive it.
   // `model` and `vae` are catalog names or paths given on the command line; either may be empty; see choose_model.
   // Throws Error(unsupported) for one that cannot do the task.
   Session(const HostOptions&, const std::string& model, const std::string& vae, Task task, Progress&);
@@ -64,12 +69,16 @@ class Session {
   Engine& engine() { return *engine_; }
   const std::string& model_name() const { return model_name_; }
   RunHooks hooks() const;
+  Notice notice() const {
+    return [this](const std::string& text) { host_.notice(text); };
+  }
   Adapters adapters_of(Job& job) const { return find_adapters(catalog_, job); }
   void use(const Adapters&);  // from now on, in place of those before; says what was used
   // Draws the wildcards of a job's prompts from its seed, keeping the templates.
   void draw_wildcards(Job&) const;
 
  private:
+  const HostOptions& host_;
   Catalog catalog_;
   Progress& progress_;
   std::unique_ptr<Engine> engine_;

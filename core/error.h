@@ -20,6 +20,7 @@ enum class Code : int {
   io = 7,             // reading or writing failed: disk full, permission, closed pipe
   not_found = 8,      // no such model, file or name
   partial = 9,        // a batch went on after failures
+  strict = 10,        // something would have been done otherwise than asked, and --strict forbids it
   cancelled = 130,    // Ctrl-C or SIGTERM
 };
 

@@ -109,6 +109,8 @@ class Device {
  public:
   virtual ~Device() = default;
   virtual const DeviceInfo& info() const = 0;
+  // The same device once more, computing in f32; null: this one does.
+  virtual std::unique_ptr<Device> in_float() const { return nullptr; }
   // What besides kernels of our own had a part in the results so far: "cuBLASLt 13.1.0 (12 products)"; empty: nothing.
   virtual std::string libraries_used() const { return ""; }
 

@@ -186,6 +186,12 @@ std::vector<float> Ops::download(View x) {
   return values;
 }
 
+void Ops::write(View to, std::span<const float> values) {
+  invariant(to.dtype == DType::f32 && to.dense() && to.shape.size() == static_cast<int64_t>(values.size()) && arena_ == &session_,
+            "{} values written to {} {}", values.size(), name_of(to.dtype), to.shape.str());
+  if (!rehearsing()) device_.upload(to, std::as_bytes(values));
+}
+
 Tensor Ops::linear(const Joined& j, const Linear& l, const Epilogue& e) {
   const View& x = j.x;
   need(j.channels() == l.w->shape[1] && x.dense() && x.dtype == compute(), "linear", x, l.w->shape);

@@ -84,6 +84,7 @@ class Ops {
     bool x = false, y = false;
   };
   void set_wrap(Wrap wrap) { wrap_ = wrap; }
+  Wrap wrap() const { return wrap_; }
 
   // Networks name their inner results here, so that tests can compare them block by block. Does nothing unless set.
   using Tap = std::function<void(const std::string& name, View x)>;
@@ -109,7 +110,8 @@ class Ops {
   Tensor upload(DType type, const Shape& shape, std::span<const T> values) {
     return upload(type, shape, std::as_bytes(values));
   }
-  std::vector<float> download(View x);  // f32, dense; zeros in a rehearsal
+  std::vector<float> download(View x);                 // f32, dense; zeros in a rehearsal
+  void write(View to, std::span<const float> values);  // f32, dense, of a tensor that is there; between stages
 
   Tensor linear(const Joined& x, const Linear& l, const Epilogue& e = {});
   Tensor geglu(View x, const Linear& l);

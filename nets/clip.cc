@@ -79,4 +79,11 @@ Tensor ClipTextEncoder::with_pooled(Ops& o, View ids, int skip, bool final_norm,
   return states;
 }
 
+std::vector<ClipTextEncoder> clip_text_encoders(const Weights& root, std::span<const TextEncoderSpec> specs) {
+  std::vector<ClipTextEncoder> encoders;
+  for (const TextEncoderSpec& spec : specs)
+    encoders.emplace_back(root / (spec.projection > 0 ? "text_encoder_2" : "text_encoder"), spec);
+  return encoders;
+}
+
 }  // namespace cudream

@@ -44,4 +44,7 @@ class ClipTextEncoder {
   std::optional<Linear> projection_;
 };
 
+// The text encoders of a model: "text_encoder", and "text_encoder_2" for one that projects.
+std::vector<ClipTextEncoder> clip_text_encoders(const Weights& root, std::span<const TextEncoderSpec> specs);
+
 }  // namespace cudream

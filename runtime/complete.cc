@@ -92,13 +92,18 @@ void check_together(const Job& job) {
     throw fail(Code::usage, "--tile is of a whole picture: it goes with neither --mask nor --grow");
 }
 
-// The other side of a picture of this shape.
-int in_proportion(int side, int of, int to, int factor) {
-  return nearest_multiple(static_cast<int>(std::lround(static_cast<double>(side) * of / to)), factor);
+// The side `option` of a picture whose other side is `side`, in the proportion of : to.
+int in_proportion(const char* option, int side, int of, int to, int factor, const Notice& on_notice) {
+  const double exact = static_cast<double>(side) * of / to;
+  const int rounded = nearest_multiple(static_cast<int>(std::lround(exact)), factor);
+  if (rounded != exact)
+    on_notice(fmt::format("the proportions of the picture ask for {} {:g}; made is {}, a multiple of {}", option, exact, rounded,
+                          factor));
+  return rounded;
 }
 
 // Pictures from words have a size the model can make. One from a picture may have any: it is padded (runtime/tasks.cc).
-void choose_size(Job& job, const ModelSpec& spec) {
+void choose_size(Job& job, const ModelSpec& spec, const Notice& on_notice) {
   const int factor = spec.vae->factor(), native = static_cast<int>(spec.native_size);
   const int unit = job.image.empty() ? factor : 1;
   if (job.width != 0) check_size("--width", job.width, unit);
@@ -114,17 +119,28 @@ void choose_size(Job& job, const ModelSpec& spec) {
     throw fail(Code::usage, "{} is {} x {} pixels; sides go to {}: pass --width and --height", job.image.string(), picture.width,
                picture.height, kMaxSide);
   if (job.width != 0) {
-    job.height = in_proportion(picture.height, job.width, picture.width, factor);
+    job.height = in_proportion("--height", job.width, picture.height, picture.width, factor, on_notice);
   } else if (job.height != 0) {
-    job.width = in_proportion(picture.width, job.height, picture.height, factor);
+    job.width = in_proportion("--width", job.height, picture.width, picture.height, factor, on_notice);
   } else {
     job.width = picture.width;
     job.height = picture.height;
   }
 }
 
-void check_second_pass(const Job& job, int factor) {
-  hires_size(job, factor);
+// Of --hires SCALE; 0: it is a size.
+double hires_scale(const Job& job) {
+  double scale = 0;
+  const char* end = job.hires.data() + job.hires.size();
+  const auto [rest, wrong] = std::from_chars(job.hires.data(), end, scale);
+  return wrong == std::errc() && rest == end ? scale : 0;
+}
+
+void check_second_pass(const Job& job, int factor, const Notice& on_notice) {
+  const Size size = hires_size(job, factor);
+  if (const double scale = hires_scale(job); scale > 0 && (size.width != scale * job.width || size.height != scale * job.height))
+    on_notice(fmt::format("--hires {} asks for {:g} x {:g}; made is {} x {}, multiples of {}", job.hires, scale * job.width,
+                          scale * job.height, size.width, size.height, factor));
   const int steps = job.hires_steps > 0 ? job.hires_steps : job.steps;
   if (steps * job.hires_strength < 1)
     throw fail(Code::usage, "--hires-strength {} of {} steps leaves none: pass more --hires-steps", job.hires_strength, steps);
@@ -166,29 +182,25 @@ std::string mismatch(Task task, const ModelSpec& spec) {
 
 Size hires_size(const Job& job, int factor) {
   Size size;
-  double scale = 0;
-  const char *text = job.hires.data(), *end = text + job.hires.size();
-  if (const size_t x = job.hires.find('x'); x != std::string::npos) {
-    const auto [a, wrong] = std::from_chars(text, text + x, size.width);
-    const auto [b, bad] = std::from_chars(text + x + 1, end, size.height);
-    if (wrong == std::errc() && bad == std::errc() && a == text + x && b == end) {
-      check_size("--hires (width)", size.width, factor);
-      check_size("--hires (height)", size.height, factor);
-      return size;
-    }
-  } else if (const auto [rest, wrong] = std::from_chars(text, end, scale); wrong == std::errc() && rest == end && scale > 1) {
+  const char *text = job.hires.data(), *end = text + job.hires.size(), *x = std::find(text, end, 'x');
+  if (x != end) {
+    const auto [a, wrong] = std::from_chars(text, x, size.width);
+    const auto [b, bad] = std::from_chars(x + 1, end, size.height);
+    if (wrong != std::errc() || bad != std::errc() || a != x || b != end) size = {};
+  } else if (const double scale = hires_scale(job); scale > 1) {
     const auto scaled = [&](int side) {
       return nearest_multiple(static_cast<int>(std::lround(std::min(scale * side, 1e6))), factor);
     };
     size = {scaled(job.width), scaled(job.height)};
-    check_size("--hires (width)", size.width, factor);
-    check_size("--hires (height)", size.height, factor);
-    return size;
   }
-  throw fail(Code::usage, "--hires {}: a scale above 1, such as 1.5, or a size, such as 1024x768", printable(job.hires));
+  if (size.width == 0)
+    throw fail(Code::usage, "--hires {}: a scale above 1, such as 1.5, or a size, such as 1024x768", printable(job.hires));
+  check_size("--hires (width)", size.width, factor);
+  check_size("--hires (height)", size.height, factor);
+  return size;
 }
 
-void complete(Job& job, const ModelSpec& spec) {
+void complete(Job& job, const ModelSpec& spec, const Notice& on_notice) {
   check_prompt("the prompt", job.prompt);
   check_prompt("the second prompt", job.prompt_2);
   check_prompt("the negative prompt", job.negative);
@@ -197,12 +209,12 @@ void complete(Job& job, const ModelSpec& spec) {
   check_together(job);
   if (const std::string why = mismatch(task_of(job), spec); !why.empty())
     throw fail(Code::unsupported, "the model cannot do this: {}", why);
-  choose_size(job, spec);
+  choose_size(job, spec, on_notice);
   if (job.original_width == 0) job.original_width = job.width;
   if (job.original_height == 0) job.original_height = job.height;
   if (job.target_width == 0) job.target_width = job.width;
   if (job.target_height == 0) job.target_height = job.height;
-  if (!job.hires.empty()) check_second_pass(job, spec.vae->factor());
+  if (!job.hires.empty()) check_second_pass(job, spec.vae->factor(), on_notice);
   if (!job.tile.empty()) check_tile(job, spec);
   if (!job.grow.empty()) read_growth(job.grow, job.width, job.height);
   if (!job.image.empty() && !job.edit && !job.strength) job.strength = task_of(job) == Task::inpaint ? 1.0 : 0.75;

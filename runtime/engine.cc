@@ -24,11 +24,13 @@ Engine::Engine(std::unique_ptr<Device> device) : device_(std::move(device)), ops
 // Constructs the networks, which note the weights they need.
 void Engine::build(const ModelSpec& spec) {
   ops_.forget_recordings();
+  in_float_.reset();
   text_encoders_.clear();
   unet_.reset();
   autoencoder_.reset();
   model_.reset();
   loras_.clear();
+  changes_ = {};
   changed_.clear();
   new_words_ = {};
   control_uses_.clear();
@@ -38,8 +40,7 @@ void Engine::build(const ModelSpec& spec) {
   store_.reset();
   store_ = std::make_unique<WeightStore>();
   spec_ = spec;
-  for (const TextEncoderSpec& encoder : spec_.text_encoders)
-    text_encoders_.emplace_back(store_->root() / (encoder.projection > 0 ? "text_encoder_2" : "text_encoder"), encoder);
+  text_encoders_ = clip_text_encoders(store_->root(), spec_.text_encoders);
   unet_.emplace(store_->root() / "unet", *spec_.unet);
   autoencoder_.emplace(store_->root() / "vae", *spec_.vae);
 }
@@ -63,6 +64,7 @@ LoadReport Engine::load(const Model& model, const LoadOptions& options) {
                                                        : "use another device");
   }
   model_ = model;
+  in_float_.emplace(ops_, *model_, spec_, changes_, control_uses_);
   const LoadReport report = load_weights(model, *store_, *device_, options);
   if (!spec_.prediction_known) settle_prediction();
   return report;
@@ -138,7 +140,15 @@ ModelSpec random_spec(const std::string& name) {
 }
 
 Networks Engine::networks() {
-  return {spec_, text_encoders_, *unet_, *autoencoder_, *store_, new_words_, texts_, controls_.active()};
+  return {spec_,
+          text_encoders_,
+          *unet_,
+          *autoencoder_,
+          *store_,
+          new_words_,
+          texts_,
+          controls_.active(),
+          in_float_ ? &*in_float_ : nullptr};
 }
 
 Ops::Plan Engine::plan(std::span<const Job> jobs, const Pass& pass) {

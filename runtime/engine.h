@@ -13,6 +13,7 @@
 #include "nets/unet.h"
 #include "nets/vae.h"
 #include "runtime/controls.h"
+#include "runtime/float_copy.h"
 #include "runtime/job.h"
 #include "runtime/painting.h"
 #include "runtime/pass_key.h"
@@ -38,6 +39,10 @@ struct LoraUse {
   bool operator==(const LoraUse&) const = default;
 };
 
+// What these do to a model's weights. Logs how many keys of each are used; keys without a place are a notice. Throws as Lora and
+// Lora::fit do.
+WeightChanges changes_of(const std::vector<LoraUse>&, const Model&, const Notice& on_notice);
+
 class Engine {
  public:
   explicit Engine(std::unique_ptr<Device> device);
@@ -51,9 +56,9 @@ class Engine {
   // Prepares, then loads. Throws Error(out_of_memory) before anything is read if the weights do not fit.
   LoadReport load(const Model& model, const LoadOptions& options = {});
 
-  // The LoRAs that act from now on, in place of those before; without any, every weight is bit for bit the file's. Returns
-  // what to tell people: how many keys are used. Throws as Lora and Lora::fit do.
-  std::vector<std::string> use_loras(const std::vector<LoraUse>& uses);
+  // The LoRAs that act from now on, in place of those before; without any, every weight is bit for bit the file's. Logs,
+  // notifies and throws as changes_of does.
+  void use_loras(const std::vector<LoraUse>& uses, const Notice& on_notice = unheard);
   // The ControlNets that act from now on, in place of those before; Pass::controls has a picture for each. Throws as
   // Controls::prepare and load do. Prepared ones are enough for plan() and memory().
   void prepare_controls(const std::vector<ControlUse>& uses);
@@ -92,8 +97,8 @@ class Engine {
 
  private:
   void build(const ModelSpec& spec);
-  void settle_prediction();
   Networks networks();
+  void settle_prediction();
   void require_room(const Ops::Plan& plan, std::span<const Job> jobs, const Pass& pass);
   std::vector<std::string> what_would_fit(std::span<const Job> jobs, const Pass& pass, int64_t room);
 
@@ -103,6 +108,7 @@ class Engine {
   ModelSpec spec_;
   std::optional<Model> model_;  // none: random weights
   std::vector<LoraUse> loras_;
+  WeightChanges changes_;          // what they change
   std::set<std::string> changed_;  // canonical names of the weights that are not the file's
   NewWords new_words_;
   std::vector<ControlUse> control_uses_;
@@ -114,6 +120,7 @@ class Engine {
   std::vector<ClipTextEncoder> text_encoders_;
   std::optional<UNet> unet_;
   std::optional<Autoencoder> autoencoder_;
+  std::optional<FloatCopy> in_float_;  // of the model as it is changed now
 };
 
 // The full-size specification of a public family, by name: sd15, sd21, sdxl. Throws Error(usage).

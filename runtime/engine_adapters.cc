@@ -6,20 +6,25 @@
 
 namespace cudream {
 
-std::vector<std::string> Engine::use_loras(const std::vector<LoraUse>& uses) {
-  if (uses == loras_) return {};
-  if (!model_) throw fail(Code::usage, "random weights take no LoRA");
-  std::vector<std::string> notices;
+WeightChanges changes_of(const std::vector<LoraUse>& uses, const Model& model, const Notice& on_notice) {
   WeightChanges changes;
   for (const LoraUse& use : uses) {
     const auto lora = std::make_shared<const Lora>(use.path);
-    const Lora::Fit fit = changes.add(lora, use.strength, model_->names(), spec_);
-    notices.push_back(
-        fmt::format("LoRA {}: {} of {} keys used{}", use.path.stem().string(), fit.weights.size(), lora->size(),
-                    fit.unused.empty()
-                        ? ""
-                        : fmt::format("; not used: {}", printable(fit.unused.front()) + (fit.unused.size() > 1 ? ", ..." : ""))));
+    const Lora::Fit fit = changes.add(lora, use.strength, model.names(), model.spec());
+    const std::string used =
+        fmt::format("LoRA {}: {} of {} keys used", printable(use.path.stem().string()), fit.weights.size(), lora->size());
+    if (fit.unused.empty())
+      log(LogLevel::info, "{}", used);
+    else
+      on_notice(fmt::format("{}; not used: {}{}", used, printable(fit.unused.front()), fit.unused.size() > 1 ? ", ..." : ""));
   }
+  return changes;
+}
+
+void Engine::use_loras(const std::vector<LoraUse>& uses, const Notice& on_notice) {
+  if (uses == loras_) return;
+  if (!model_) throw fail(Code::usage, "random weights take no LoRA");
+  WeightChanges changes = changes_of(uses, *model_, on_notice);
   // Weights that were changed before come from the file again, so nothing of an earlier LoRA stays. Until all are done,
   // those of both are counted as changed: the next call then puts right what an error left.
   changed_.merge(changes.names());
@@ -33,7 +38,8 @@ std::vector<std::string> Engine::use_loras(const std::vector<LoraUse>& uses) {
     throw;
   }
   changed_ = changes.names();
-  return notices;
+  changes_ = std::move(changes);
+  in_float_.emplace(ops_, *model_, spec_, changes_, control_uses_);
 }
 
 void Engine::prepare_controls(const std::vector<ControlUse>& uses) {

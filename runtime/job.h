@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "core/log.h"
 #include "core/spec.h"
 #include "runtime/schedule.h"
 
@@ -99,7 +100,8 @@ GoldenRun golden_run(const std::filesystem::path& json_file);
 
 // Fills what the job leaves open from the model and the input picture, and refuses what cannot be made. Throws Error(usage)
 // naming the option, Error(unsupported) when the model is not made for it, and what reading the picture throws.
-void complete(Job&, const ModelSpec&);
+// Sizes that were not asked for to the pixel and are rounded to what the model makes are notices.
+void complete(Job&, const ModelSpec&, const Notice& on_notice = unheard);
 
 // The numbers that SDXL reads beside the pooled text ("SDXL", Podell et al. 2023, section 2.2): original height and width,
 // crop top and left, then target height and width (count 6), or an aesthetic score (count 5). Completed jobs only.

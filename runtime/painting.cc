@@ -6,6 +6,7 @@
 #include <set>
 
 #include "core/error.h"
+#include "runtime/float_copy.h"
 #include "runtime/prompt_schedule.h"
 
 namespace cudream {
@@ -183,10 +184,11 @@ void Painting::trace(const char* name, View x, bool append) {
 std::vector<TextStates> Painting::read_prompts() {
   tell("text");
   if (real() && !reader_->knows_all()) nets_.weights.bring("text_encoder");
-  const std::set<std::string> notices(prompts_.front().notices.begin(), prompts_.front().notices.end());
-  if (real() && hooks_.on_notice)
-    for (const std::string& notice : notices) hooks_.on_notice(notice);
+  std::set<std::string> notices;
+  for (const PromptChunks& prompt : prompts_) notices.insert(prompt.notices.begin(), prompt.notices.end());
+  if (real()) std::ranges::for_each(notices, hooks_.on_notice);
   std::vector<TextStates> states = reader_->read(ops_);
+  for (size_t i = 0; real() && i < states.size(); i++) mend_text(states[i], prompts_[i]);
   if (checks_.trace != nullptr && real()) trace_text(states.front());
   return states;
 }
@@ -266,9 +268,20 @@ Tensor Painting::denoise(std::span<const TextStates> states, const Given& given,
       .denoise =
           [&](View latent, const Level& level) {
             if (real()) stop_if_cancelled();
-            predictor.use_prompt(prompt_at_[std::min(call, prompt_at_.size() - 1)]);
-            predictor.use_controls(call++, calls);
-            return predictor(latent, level);
+            const size_t prompt = prompt_at_[std::min(call, prompt_at_.size() - 1)];
+            predictor.use_prompt(prompt);
+            predictor.use_controls(call, calls);
+            Tensor clean = predictor(latent, level);
+            if (real())
+              mend_step(clean, latent, given.extra,
+                        {.states = states[prompt],
+                         .sizes = sizes,
+                         .controls = pass_.controls,
+                         .call = call,
+                         .calls = calls,
+                         .level = level});
+            call++;
+            return clean;
           },
       .noise =
           [&] {
@@ -313,7 +326,11 @@ void Painting::decode(View latent) {
     const Tensor scaled = ops_.combine({{1 / nets_.spec.vae->scaling_factor, latent.slice(0, i, i + 1)}});
     const View input = scaled;
     ops_.stage(fmt::format("decode {}", one.str()), {&input, 1}, picture, [&] { return nets_.autoencoder.decode(ops_, scaled); });
-    const std::vector<float> values = ops_.download(picture);
+    std::vector<float> values = ops_.download(picture);
+    if (real()) {
+      const auto whose = static_cast<size_t>(i);
+      mend(values, "decode", {&whose, 1}, [&](FloatCopy& copy) { return copy.decode(ops_.download(scaled), scaled.shape()); });
+    }
     pixels_.insert(pixels_.end(), values.begin(), values.end());
   }
   if (checks_.trace == nullptr || !real()) return;

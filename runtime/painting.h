@@ -6,10 +6,12 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "core/log.h"
 #include "core/spec.h"
 #include "kernels/ops.h"
 #include "nets/clip.h"
@@ -25,11 +27,14 @@
 
 namespace cudream {
 
-// What a caller wants to hear, and may do, during a run. All may be empty.
+// What a caller wants to hear, and may do, during a run. All but on_notice may be empty.
 struct RunHooks {
   std::function<void(const std::string& stage, int steps)> on_stage;  // steps 0: the stage counts none
   std::function<void(int done)> on_step;
-  std::function<void(const std::string& notice)> on_notice;
+  // A stage ("text", "unet", "encode", "decode") of picture i of the pass gave NaN or infinity, and is done again in f32. Told
+  // once for each, after a notice.
+  std::function<void(size_t i, const std::string& stage)> on_redone;
+  Notice on_notice = unheard;
   // When a pass fails after its steps: what it would have decoded, [pictures,h,w,C], scaled.
   std::function<void(std::span<const float> latents)> on_undecoded;
   const std::atomic<bool>* cancel = nullptr;  // looked at before every step: Error(cancelled)
@@ -44,6 +49,9 @@ struct RunChecks {
   Trace* trace = nullptr;
 };
 
+class FloatCopy;
+struct FloatStep;
+
 // The networks of a loaded model.
 struct Networks {
   const ModelSpec& spec;
@@ -54,6 +62,7 @@ struct Networks {
   const NewWords& new_words;
   TextCache& texts;
   std::span<const Control> controls;
+  FloatCopy* in_float;  // null: there is none, as of random weights
 };
 
 // What a pass starts from, on the host. Its pictures have the size that the job has.
@@ -117,6 +126,12 @@ class Painting {
   Tensor denoise(std::span<const TextStates> states, const Given& given, Tensor x);
   void keep_known(const Given& given, const StepInfo& step);
   void decode(View latent);
+  // What is not finite is done again in f32 (runtime/painting_finite.cc), for the pictures whose values it is.
+  void mend_text(TextStates& states, const PromptChunks& prompt);
+  void mend_step(const Tensor& clean, View latent, View extra, const FloatStep& step);
+  void mend(std::vector<float>& values, const std::string& stage, std::span<const size_t> pictures,
+            const std::function<std::vector<float>(FloatCopy&)>& again);
+  FloatCopy& in_float(const std::string& stage, std::span<const size_t> pictures);
   void trace(const char* name, View x, bool append = false);
 
   Ops& ops_;
@@ -138,6 +153,7 @@ class Painting {
   std::vector<float> timesteps_;    // at which the network is called
   int calls_ = 0;                   // of the network
   std::vector<float> pixels_, latents_;
+  std::set<std::pair<size_t, std::string>> redone_;  // pictures and stages
 };
 
 }  // namespace cudream

@@ -1,7 +1,9 @@
 // What a pass starts from: pictures as latents, masks at the size of latents, and the first noise.
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
+#include "runtime/float_copy.h"
 #include "runtime/painting.h"
 
 namespace cudream {
@@ -38,7 +40,15 @@ std::vector<float> Painting::moments(std::span<const float> pictures) {
     const View input = image;
     ops_.stage(fmt::format("encode {}", picture.str()), {&input, 1}, encoded,
                [&] { return nets_.autoencoder.encode(ops_, image); });
-    const std::vector<float> one = ops_.download(encoded);
+    std::vector<float> one = ops_.download(encoded);
+    if (real()) {
+      std::vector<size_t> whose{from / size};
+      if (pictures.size() == size) {  // it serves the whole batch
+        whose.resize(batch());
+        std::iota(whose.begin(), whose.end(), size_t{0});
+      }
+      mend(one, "encode", whose, [&](FloatCopy& copy) { return copy.encode(pictures.subspan(from, size), picture); });
+    }
     all.insert(all.end(), one.begin(), one.end());
   }
   return all;

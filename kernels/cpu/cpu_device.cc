@@ -45,7 +45,7 @@ int64_t row_start(const View& v, int64_t i) {
 
 class CpuDevice final : public Device {
  public:
-  CpuDevice(const Isa& isa, DType compute, int threads) : kernels_(*isa.kernels), team_(threads) {
+  CpuDevice(const Isa& isa, DType compute, int threads) : isa_(isa), kernels_(*isa.kernels), team_(threads) {
     products_ = compute == DType::bf16 && kernels_.tiles != nullptr ? make_tile_products(kernels_, team_)
                                                                     : make_block_products(compute, kernels_, team_);
     const int64_t bytes = static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE);
@@ -56,6 +56,7 @@ class CpuDevice final : public Device {
   }
 
   const DeviceInfo& info() const override { return info_; }
+  std::unique_ptr<Device> in_float() const override { return open_cpu(DType::f32, team_.threads(), isa_); }
   void upload(View to, std::span<const std::byte> from) override { std::memcpy(to.data, from.data(), from.size()); }
   void download(std::span<std::byte> to, View from) override { std::memcpy(to.data(), from.data, to.size()); }
 
@@ -97,6 +98,7 @@ class CpuDevice final : public Device {
     team_.run(ceil_div(elements, kRun), [&](int64_t job, int) { body(job * kRun, std::min(kRun, elements - job * kRun)); });
   }
 
+  const Isa isa_;
   const Kernels& kernels_;
   DeviceInfo info_;
   PagePool memory_;

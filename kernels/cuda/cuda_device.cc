@@ -44,7 +44,7 @@ int64_t rows_of_one(const View& x) {
 class CudaDevice final : public Device {
  public:
   CudaDevice(int ordinal, DType precision, const Providers& providers)
-      : gpu_(ordinal), products_(gpu_, precision), libraries_(gpu_, providers) {
+      : ordinal_(ordinal), gpu_(ordinal), products_(gpu_, precision), libraries_(gpu_, providers) {
     info_ = {.kind = fmt::format("cuda:{}", ordinal),
              .description = gpu_.description(),
              .compute = precision,
@@ -56,6 +56,7 @@ class CudaDevice final : public Device {
   CudaDevice& operator=(const CudaDevice&) = delete;
 
   const DeviceInfo& info() const override { return info_; }
+  std::unique_ptr<Device> in_float() const override { return open_cuda(ordinal_, DType::f32); }
   int64_t free_bytes() const override { return gpu_.free_bytes(); }
   void* allocate_host(int64_t bytes) override { return gpu_.allocate_host(bytes); }
   void release_host(void* at) noexcept override { gpu_.release_host(at); }
@@ -249,6 +250,7 @@ class CudaDevice final : public Device {
             .act = Act::none};
   }
 
+  const int ordinal_;
   Gpu gpu_;
   Products products_;
   Libraries libraries_;

@@ -25,7 +25,7 @@ TEST(Adapters, ATagIsLookedUpUsedAndSaid) {
   const Program program;
   const Outcome o = program.run(generate("a house <lora:lora-sd1-kohya:0.5>", "-o a.png"));
   EXPECT_EQ(o.status, 0) << o.err;
-  EXPECT_THAT(o.err, HasSubstr("note: LoRA lora-sd1-kohya: 114 of 114 keys used"));
+  EXPECT_THAT(o.err, HasSubstr("LoRA lora-sd1-kohya: 114 of 114 keys used"));
   EXPECT_THAT(program.run("inspect a.png").out, HasSubstr("a house <lora:lora-sd1-kohya:0.5>"));
 }
 
