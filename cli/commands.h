@@ -19,5 +19,6 @@ Command add_inspect(CLI::App&);
 Command add_doctor(CLI::App&);
 Command add_bench(CLI::App&);
 Command add_plan(CLI::App&);
+Command add_convert(CLI::App&);
 
 }  // namespace cudream

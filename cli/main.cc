@@ -56,6 +56,7 @@ int run(int argc, char** argv) {
       {"decode", "Finish a picture whose decoding failed", add_decode},
       {"models", "List the models found, or the folder to put them in", add_models},
       {"inspect", "Say what a model file, model folder or picture is", add_inspect},
+      {"convert", "Write a model in another layout or precision, or with a LoRA in it", add_convert},
       {"doctor", "Check the processor, devices and folders", add_doctor},
       {"plan", "Say what memory a picture takes, before anything is loaded", add_plan},
       {"bench", "Measure this machine", add_bench},

@@ -64,11 +64,16 @@ void refuse_other_kinds(FileKind kind, const std::filesystem::path& path) {
     case FileKind::zeros:
       throw fail(Code::bad_file, "{} begins with zeros: its download did not finish; download it again", file);
     case FileKind::zip_pickle:
+      throw fail(
+          Code::unsupported,
+          "{} is a PyTorch pickle (.ckpt, .pt, .bin), made to run code when it is opened. Convert it once, which runs none: "
+          "cudream convert '{}' -o '{}'",
+          file, file, std::filesystem::path(path).replace_extension(".safetensors").string());
     case FileKind::raw_pickle:
       throw fail(
           Code::unsupported,
-          "{} is a PyTorch pickle (.ckpt, .pt, .bin), which can run any code when it is opened, so it is not read. Get the "
-          "model as .safetensors, or convert it with a tool that you trust.",
+          "{} is a PyTorch pickle from before PyTorch 1.6, which can run any code when it is opened, so it is not read. Get "
+          "the model as .safetensors.",
           file);
     case FileKind::gguf:
       throw fail(Code::unsupported, "{} is a GGUF file, which is not read. Get the model as .safetensors.", file);

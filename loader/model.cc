@@ -6,7 +6,9 @@
 
 #include "core/error.h"
 #include "core/log.h"
+#include "loader/checkpoint.h"
 #include "loader/folder.h"
+#include "loader/kind.h"
 
 namespace cudream {
 namespace {
@@ -43,13 +45,22 @@ void drop_unused(NameTable& names, const ModelSpec& spec) {
   }
 }
 
+std::shared_ptr<const SafetensorsFile> open_file(const fs::path& path, Checkpoints checkpoints) {
+  if (checkpoints == Checkpoints::refused || kind_of(path) != FileKind::zip_pickle)
+    return std::make_shared<const SafetensorsFile>(path);
+  MappedFile map(path);
+  SafetensorsHeader header = read_checkpoint(
+      {.name = path.string(), .size = map.size(), .read = [&](auto to, uint64_t offset) { map.read(to, offset); }});
+  return std::make_shared<const SafetensorsFile>(std::move(map), std::move(header));
+}
+
 std::string joined(const std::vector<std::string>& texts) {
   return fmt::format("{}", fmt::join(texts, ", "));
 }
 
 }  // namespace
 
-Model open_model(const fs::path& path) {
+Model open_model(const fs::path& path, Checkpoints checkpoints) {
   ModelFiles found = find_model_files(path);
   Model model;
   model.path_ = path;
@@ -58,7 +69,7 @@ Model open_model(const fs::path& path) {
   std::vector<PlacedHeader> placed;
   Configs configs;
   for (const ModelFiles::Weights& w : found.weights) {
-    model.files_.push_back(std::make_shared<const SafetensorsFile>(w.path));
+    model.files_.push_back(open_file(w.path, checkpoints));
     placed.push_back({w.part, &model.files_.back()->header()});
     // What a file says of itself goes before what lies beside it. (Other programs put other things under this key.)
     const HeaderMetadata& metadata = model.files_.back()->header().metadata;

@@ -17,6 +17,9 @@
 
 namespace cudream {
 
+// What becomes of a PyTorch checkpoint: it is refused, with how to convert it; or read (loader/checkpoint.h), to be converted.
+enum class Checkpoints : uint8_t { refused, read };
+
 class Model {
  public:
   const std::filesystem::path& path() const { return path_; }
@@ -25,6 +28,7 @@ class Model {
   const NameTable& names() const { return names_; }
   const std::vector<std::shared_ptr<const SafetensorsFile>>& files() const { return files_; }
   const std::vector<std::filesystem::path>& configs() const { return configs_; }  // the files beside it that were read
+  const Configs& config_texts() const { return config_texts_; }
   // The model's own tokenizer folder, when it has one with a vocabulary ("tokenizer/vocab.json" and "merges.txt").
   const std::filesystem::path& tokenizer() const { return tokenizer_; }
 
@@ -32,7 +36,7 @@ class Model {
   void replace_vae(const std::filesystem::path&);
 
  private:
-  friend Model open_model(const std::filesystem::path&);
+  friend Model open_model(const std::filesystem::path&, Checkpoints);
   std::filesystem::path path_, tokenizer_;
   std::vector<std::shared_ptr<const SafetensorsFile>> files_;
   std::vector<std::filesystem::path> configs_;
@@ -44,7 +48,7 @@ class Model {
 // Opens a single file or a diffusers folder. Reads headers and configurations only, so it takes milliseconds. Opens what
 // it can identify, adapters and unknown files too (inspect needs them): see require_runnable.
 // Throws Error(not_found | io | bad_file | unsupported).
-Model open_model(const std::filesystem::path&);
+Model open_model(const std::filesystem::path&, Checkpoints = Checkpoints::refused);
 
 // Throws Error(unsupported) unless the model can make pictures: says what it is, which parts are missing and what to pass.
 void require_runnable(const Model&);

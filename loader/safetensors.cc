@@ -298,6 +298,16 @@ std::string TensorInfo::str() const {
   return fmt::format("{} [{}]", name_of(type), fmt::join(shape, ","));
 }
 
+SafetensorsHeader::SafetensorsHeader(std::vector<TensorInfo> placed) : tensors(std::move(placed)) {
+  sort_names();
+}
+
+void SafetensorsHeader::sort_names() {
+  by_name_.resize(tensors.size());
+  std::iota(by_name_.begin(), by_name_.end(), 0u);
+  std::ranges::sort(by_name_, {}, [&](uint32_t i) -> const std::string& { return tensors[i].name; });
+}
+
 const TensorInfo* SafetensorsHeader::find(std::string_view name) const {
   const auto at = std::lower_bound(by_name_.begin(), by_name_.end(), name,
                                    [&](uint32_t i, std::string_view wanted) { return tensors[i].name < wanted; });
@@ -328,10 +338,8 @@ SafetensorsHeader parse_header(std::string_view text, uint64_t file_bytes, const
   if (header.tensors.size() > UINT32_MAX) throw broken(file, "HeaderTooLarge", "it has too many tensors");
 
   check_layout(header, file_bytes, file);
-  header.by_name_.resize(header.tensors.size());
-  std::iota(header.by_name_.begin(), header.by_name_.end(), 0u);
+  header.sort_names();
   const auto name = [&](uint32_t i) -> const std::string& { return header.tensors[i].name; };
-  std::sort(header.by_name_.begin(), header.by_name_.end(), [&](uint32_t a, uint32_t b) { return name(a) < name(b); });
   const auto twice = std::adjacent_find(header.by_name_.begin(), header.by_name_.end(),
                                         [&](uint32_t a, uint32_t b) { return name(a) == name(b); });
   if (twice != header.by_name_.end()) throw broken(file, "DuplicateName", "two tensors are named \"{}\"", shown(name(*twice)));
@@ -347,6 +355,8 @@ SafetensorsFile::SafetensorsFile(const fs::path& path) : map_(path) {
   map_.read(std::as_writable_bytes(std::span(text)), 8);
   header_ = parse_header(text, map_.size(), path);
 }
+
+SafetensorsFile::SafetensorsFile(MappedFile map, SafetensorsHeader header) : map_(std::move(map)), header_(std::move(header)) {}
 
 const TensorInfo& SafetensorsFile::at(std::string_view name) const {
   if (const TensorInfo* t = header_.find(name)) return *t;

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <optional>
 #include <span>
@@ -63,6 +64,8 @@ using HeaderMetadata = std::map<std::string, std::string>;
 
 // What the header says, checked: tensors lie in file order, one after the other without a gap, and end with the file.
 struct SafetensorsHeader {
+  SafetensorsHeader() = default;
+  explicit SafetensorsHeader(std::vector<TensorInfo> placed);  // of another kind of file, where gaps are no harm
   std::vector<TensorInfo> tensors;
   HeaderMetadata metadata;
   uint64_t bytes = 0;  // of the header's JSON text, padding included
@@ -70,6 +73,7 @@ struct SafetensorsHeader {
 
  private:
   friend SafetensorsHeader parse_header(std::string_view, uint64_t, const std::filesystem::path&);
+  void sort_names();
   std::vector<uint32_t> by_name_;  // indices into tensors, in the order of their names
 };
 
@@ -86,6 +90,7 @@ SafetensorsHeader parse_header(std::string_view text, uint64_t file_bytes, const
 class SafetensorsFile {
  public:
   explicit SafetensorsFile(const std::filesystem::path& path);
+  SafetensorsFile(MappedFile map, SafetensorsHeader header);  // tensors of another kind of file
 
   const std::filesystem::path& path() const { return map_.path(); }
   const MappedFile& map() const { return map_; }
@@ -108,9 +113,19 @@ struct TensorData {
   std::span<const std::byte> bytes;
 };
 
+// One whose bytes are made when its turn comes, so that one at a time is in memory.
+struct TensorSource {
+  std::string name;
+  FileType type = FileType::f32;
+  std::vector<uint64_t> shape;
+  std::function<std::vector<std::byte>()> bytes;
+};
+
 // Writes a file as the reference writer does, byte for byte: tensors by type and then name, the header padded to 8 bytes
 // with spaces. (Metadata goes in key order, where the reference's order is random.)
 void write_safetensors(const std::filesystem::path&, std::vector<TensorData>, const HeaderMetadata& = {},
                        Exists = Exists::refuse);
+void stream_safetensors(const std::filesystem::path&, std::vector<TensorSource>, const HeaderMetadata& = {},
+                        Exists = Exists::refuse);
 
 }  // namespace cudream

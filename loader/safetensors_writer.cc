@@ -15,15 +15,15 @@ std::string quoted(const std::string& text) {
   return nlohmann::json(text).dump();
 }
 
-void check(const TensorData& t) {
+uint64_t bytes_of(const TensorSource& t) {
   uint64_t bits = static_cast<uint64_t>(bits_of(t.type));
   for (const uint64_t n : t.shape)
     invariant(!__builtin_mul_overflow(bits, n, &bits), "tensor {} is too large to write", printable(t.name));
-  invariant(bits == t.bytes.size() * 8, "tensor {} has {} bytes, its shape needs {} bits", printable(t.name), t.bytes.size(),
-            bits);
+  invariant(bits % 8 == 0, "tensor {} ends inside a byte", printable(t.name));
+  return bits / 8;
 }
 
-std::string header_text(const std::vector<TensorData>& tensors, const HeaderMetadata& metadata) {
+std::string header_text(const std::vector<TensorSource>& tensors, const HeaderMetadata& metadata) {
   std::string text = "{";
   if (!metadata.empty()) {
     text += "\"__metadata__\":{";
@@ -32,10 +32,11 @@ std::string header_text(const std::vector<TensorData>& tensors, const HeaderMeta
     text += ',';
   }
   uint64_t at = 0;
-  for (const TensorData& t : tensors) {
+  for (const TensorSource& t : tensors) {
+    const uint64_t end = at + bytes_of(t);
     text += fmt::format(R"({}:{{"dtype":"{}","shape":[{}],"data_offsets":[{},{}]}},)", quoted(t.name), name_of(t.type),
-                        fmt::join(t.shape, ","), at, at + t.bytes.size());
-    at += t.bytes.size();
+                        fmt::join(t.shape, ","), at, end);
+    at = end;
   }
   if (text.size() > 1) text.pop_back();
   text += '}';
@@ -45,11 +46,10 @@ std::string header_text(const std::vector<TensorData>& tensors, const HeaderMeta
 
 }  // namespace
 
-void write_safetensors(const std::filesystem::path& path, std::vector<TensorData> tensors, const HeaderMetadata& metadata,
-                       Exists exists) {
+void stream_safetensors(const std::filesystem::path& path, std::vector<TensorSource> tensors, const HeaderMetadata& metadata,
+                        Exists exists) {
   std::sort(tensors.begin(), tensors.end(),
-            [](const TensorData& a, const TensorData& b) { return a.type != b.type ? a.type > b.type : a.name < b.name; });
-  std::for_each(tensors.begin(), tensors.end(), check);
+            [](const TensorSource& a, const TensorSource& b) { return a.type != b.type ? a.type > b.type : a.name < b.name; });
   const std::string header = header_text(tensors, metadata);
   static_assert(std::endian::native == std::endian::little);
   const uint64_t length = header.size();
@@ -57,8 +57,23 @@ void write_safetensors(const std::filesystem::path& path, std::vector<TensorData
   AtomicFile file(path, exists);
   file.write(std::as_bytes(std::span(&length, 1)));
   file.write(header);
-  for (const TensorData& t : tensors) file.write(t.bytes);
+  for (const TensorSource& t : tensors) {
+    const std::vector<std::byte> bytes = t.bytes();
+    invariant(bytes.size() == bytes_of(t), "tensor {} has {} bytes, its shape needs {}", printable(t.name), bytes.size(),
+              bytes_of(t));
+    file.write(bytes);
+  }
   file.commit();
+}
+
+void write_safetensors(const std::filesystem::path& path, std::vector<TensorData> tensors, const HeaderMetadata& metadata,
+                       Exists exists) {
+  std::vector<TensorSource> sources;
+  for (const TensorData& t : tensors)
+    sources.push_back({.name = t.name, .type = t.type, .shape = t.shape, .bytes = [&t] {
+                         return std::vector<std::byte>(t.bytes.begin(), t.bytes.end());
+                       }});
+  stream_safetensors(path, std::move(sources), metadata, exists);
 }
 
 }  // namespace cudream

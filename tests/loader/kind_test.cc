@@ -29,7 +29,7 @@ INSTANTIATE_TEST_SUITE_P(
     All, Kinds,
     ::testing::Values(
         Case{"zip", "PK\x03\x04\x00\x00\x08\x08"s + std::string(60, 'x'), FileKind::zip_pickle, Code::unsupported,
-             "as .safetensors"},
+             "cudream convert"},
         Case{"pickle", "\x80\x02\x8a\x0a"s + std::string(60, 'x'), FileKind::raw_pickle, Code::unsupported, "run any code"},
         Case{"gguf", "GGUF\x03\x00\x00\x00"s + std::string(60, '\0'), FileKind::gguf, Code::unsupported, "GGUF"},
         Case{"lfs", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4265146304\n", FileKind::lfs_pointer,
