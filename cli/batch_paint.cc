@@ -148,7 +148,8 @@ BatchRun::Place BatchRun::plan(const Ready& ready) {
 }
 
 void BatchRun::write(size_t item, const Place& place, const MadePicture& made) {
-  write_image(place.file, made.image, describe_picture(made.job, made.making), place.exists);
+  const bool silent = items_[item].options.no_metadata;
+  write_image(place.file, made.image, silent ? Metadata() : describe_picture(made.job, made.making), place.exists);
   require_folder();
   std::error_code missing;
   const auto bytes = static_cast<int64_t>(fs::file_size(place.file, missing));

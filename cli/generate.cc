@@ -72,8 +72,10 @@ int run(Options options) {
   set_log_sink([&](LogLevel level, std::string_view line) { progress.message(level, line); });
 
   RunChecks checks;
-  Production production{
-      .count = options.job.count, .batch = options.batch, .exists = options.overwrite ? Exists::replace : Exists::refuse};
+  Production production{.count = options.job.count,
+                        .batch = options.batch,
+                        .exists = options.overwrite ? Exists::replace : Exists::refuse,
+                        .no_metadata = options.job.no_metadata};
   Job& job = production.job = options.job.job;
   if (!options.config.empty()) {
     GoldenRun golden = golden_run(options.config);

@@ -29,22 +29,28 @@ struct Options {
 bool is_picture(const std::filesystem::path& path) {
   if (!std::filesystem::is_regular_file(path)) return false;
   const MappedFile file(path);
-  std::array<std::byte, 4> first{};
+  std::array<std::byte, 12> first{};
   if (file.size() < first.size()) return false;
   file.read(first, 0);
-  const auto at = [&](size_t i) { return std::to_integer<unsigned>(first[i]); };
-  return (at(0) == 0x89 && at(1) == 'P' && at(2) == 'N' && at(3) == 'G') || (at(0) == 0xff && at(1) == 0xd8 && at(2) == 0xff);
+  const std::string_view start(reinterpret_cast<const char*>(first.data()), first.size());
+  return start.starts_with("\x89PNG") || start.starts_with("\xff\xd8\xff") ||
+         (start.starts_with("RIFF") && start.substr(8) == "WEBP");
 }
 
 int inspect_picture(const Options& options) {
   const Metadata m = read_metadata(options.path);
   if (options.as_json) {
-    json j{{"file", options.path.string()}, {"kind", "picture"}, {"parameters", m.parameters}, {"comfyui", m.comfyui}};
+    json j{{"file", options.path.string()},
+           {"kind", "picture"},
+           {"parameters", m.parameters},
+           {"comfyui", m.comfyui},
+           {"generated", m.generated}};
     j["job"] = m.job.empty() ? json() : json::parse(m.job, nullptr, false);
     if (j["job"].is_discarded()) j["job"] = nullptr;
     fmt::print("{}\n", j.dump(-1, ' ', false, json::error_handler_t::replace));
     return 0;
   }
+  if (m.generated) log(LogLevel::info, "made by a model (IPTC trainedAlgorithmicMedia)");
   if (m.parameters.empty())
     fmt::print("{}: no settings stored{}\n", options.path.string(), m.comfyui ? " but a ComfyUI workflow" : "");
   std::string text;

@@ -122,7 +122,9 @@ void add_picture_options(CLI::App& app, Job& job) {
     job.prompt = instruction;
     job.edit = true;
   };
-  app.add_option("-i,--image", job.image, "Start from this picture (PNG or JPEG)")->type_name("FILE")->group("From a picture");
+  app.add_option("-i,--image", job.image, "Start from this picture (PNG, JPEG or WebP)")
+      ->type_name("FILE")
+      ->group("From a picture");
   app.add_option("--strength", job.strength, "How much of it is redrawn, above 0 to 1; 0.75, or 1 under a mask, when left out")
       ->group("From a picture");
   app.add_option_function<std::string>("-e,--edit", edit, "Change the picture as this sentence says (models made for it)")
@@ -205,6 +207,7 @@ void add_job_options(CLI::App& app, JobOptions& options) {
   add_control_options(app, job);
   add_xl_options(app, job);
   app.add_option("-c,--count", options.count, "How many pictures to make")->check(CLI::Range(1, 1000000))->capture_default_str();
+  app.add_flag("--no-metadata", options.no_metadata, "Store nothing in the picture: neither settings nor that a model made it");
   add_picture_options(app, job);
   add_variant_options(app, job);
 }

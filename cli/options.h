@@ -40,6 +40,7 @@ struct JobOptions {
   Job job;
   std::optional<uint64_t> seed;  // nothing: a random one
   int count = 1;
+  bool no_metadata = false;  // pictures say nothing of how they were made
 };
 void add_job_options(CLI::App&, JobOptions&);
 

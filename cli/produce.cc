@@ -103,7 +103,9 @@ Metadata describe_picture(const Job& job, const Making& making) {
   if (!making.libraries.empty()) p.values.emplace_back("Libraries", making.libraries);
   if (!making.redone.empty()) p.values.emplace_back("Done again in f32", fmt::format("{}", fmt::join(making.redone, ", ")));
   p.values.emplace_back("Version", "cudream " CUDREAM_VERSION);
-  return {.parameters = write_parameters(p), .job = to_json(job).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)};
+  return {.parameters = write_parameters(p),
+          .job = to_json(job).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace),
+          .generated = true};
 }
 
 std::vector<MadePicture> make(Session& session, const std::vector<Job>& jobs, const PlacePicture& place, Progress& progress,
@@ -141,7 +143,8 @@ void produce(Session& session, const Production& production, const NamePicture& 
   };
   const auto write = [&](const MadePicture& made) {
     const auto path = place(made.job, made.image.width, made.image.height);
-    write_image(path, made.image, describe_picture(made.job, made.making), production.exists);
+    write_image(path, made.image, production.no_metadata ? Metadata() : describe_picture(made.job, made.making),
+                production.exists);
     progress.picture(path, made.job.seed, made.seconds);
   };
   Background writer(kMostUnwritten);  // after what its tasks use

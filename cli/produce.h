@@ -18,6 +18,7 @@ struct Production {
   Job job;  // complete; its seed is the first picture's
   int count = 1, batch = 1;
   Exists exists = Exists::refuse;
+  bool no_metadata = false;
 };
 
 // Where a finished picture goes.

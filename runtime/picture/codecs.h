@@ -1,4 +1,4 @@
-// The two formats behind image.h. All of these throw Error naming the file.
+// The formats behind image.h. All of these throw Error naming the file.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +13,10 @@ using Bytes = std::span<const uint8_t>;
 
 Image decode_png(Bytes, std::string_view name, const ImageLimits&);
 Image decode_jpeg(Bytes, std::string_view name, const ImageLimits&);
+Image decode_webp(Bytes, std::string_view name, const ImageLimits&);
 Metadata png_metadata(Bytes, std::string_view name);
 Metadata jpeg_metadata(Bytes, std::string_view name);
+Metadata webp_metadata(Bytes, std::string_view name);
 
 // Before memory is taken: throws Error(bad_file) unless the size is within the limits.
 void check_size(int64_t width, int64_t height, std::string_view name, const ImageLimits&);

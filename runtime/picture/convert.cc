@@ -139,4 +139,25 @@ Image resize(const Image& image, int width, int height) {
   return resize_rows(resize_columns(image, width), height);
 }
 
+// 2 to 4 mirror or turn by half; from 5 on rows become columns.
+Image upright(Image image, int orientation) {
+  if (orientation == 1) return image;
+  const bool swap = orientation >= 5;
+  const bool from_right = orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8;
+  const bool from_below = orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7;
+  Image out{swap ? image.height : image.width, swap ? image.width : image.height, image.channels, {}};
+  out.pixels.resize(image.pixels.size());
+  auto to = out.pixels.begin();
+  for (int y = 0; y < out.height; ++y) {
+    for (int x = 0; x < out.width; ++x) {
+      const int column = swap ? y : x, row = swap ? x : y;
+      const size_t source_x = from_right ? image.width - 1 - column : column;
+      const size_t source_y = from_below ? image.height - 1 - row : row;
+      const auto from = (source_y * static_cast<size_t>(image.width) + source_x) * static_cast<size_t>(image.channels);
+      to = std::copy_n(image.pixels.begin() + static_cast<std::ptrdiff_t>(from), image.channels, to);
+    }
+  }
+  return out;
+}
+
 }  // namespace cudream

@@ -22,6 +22,9 @@ std::vector<float> to_floats(const Image&, Layout, Range);
 // RGB of an RGBA picture laid over white, as viewers show it; an RGB picture as it is.
 Image over_white(const Image&);
 
+// Turned upright by the orientation of its EXIF block (CIPA DC-008, tag Orientation).
+Image upright(Image, int orientation);
+
 // To any size, aspect not kept: Lanczos with three lobes, widened by the factor when shrinking (so every pixel counts),
 // columns first, 8 bits between the passes. The same bytes as Pillow's Image.resize(size, LANCZOS), which the reference
 // uses for its inputs. RGB only.

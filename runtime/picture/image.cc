@@ -23,7 +23,6 @@ bool holds(Bytes bytes, size_t offset, std::string_view magic) {
 // Other kinds of picture, to tell a person what the file is.
 std::string_view other_kind(Bytes bytes) {
   using namespace std::string_view_literals;
-  if (holds(bytes, 0, "RIFF") && holds(bytes, 8, "WEBP")) return "WebP";
   if (holds(bytes, 0, "GIF8")) return "GIF";
   if (holds(bytes, 4, "ftypavif") || holds(bytes, 4, "ftypavis")) return "AVIF";
   if (holds(bytes, 4, "ftyphei") || holds(bytes, 4, "ftypmif1")) return "HEIF";
@@ -35,10 +34,11 @@ std::string_view other_kind(Bytes bytes) {
 ImageFormat format_of(Bytes bytes, std::string_view name) {
   if (holds(bytes, 0, "\x89PNG\r\n\x1a\n")) return ImageFormat::png;
   if (holds(bytes, 0, "\xff\xd8\xff")) return ImageFormat::jpeg;
-  if (bytes.empty()) throw fail(Code::bad_file, "{} is empty; a PNG or JPEG picture was expected", name);
+  if (holds(bytes, 0, "RIFF") && holds(bytes, 8, "WEBP")) return ImageFormat::webp;
+  if (bytes.empty()) throw fail(Code::bad_file, "{} is empty; a PNG, JPEG or WebP picture was expected", name);
   if (const auto kind = other_kind(bytes); !kind.empty())
-    throw fail(Code::unsupported, "{} is a {} picture; PNG and JPEG are read, so convert it first", name, kind);
-  throw fail(Code::bad_file, "{} is not a picture; PNG or JPEG was expected", name);
+    throw fail(Code::unsupported, "{} is a {} picture; PNG, JPEG and WebP are read, so convert it first", name, kind);
+  throw fail(Code::bad_file, "{} is not a picture; PNG, JPEG or WebP was expected", name);
 }
 
 std::vector<uint8_t> read_file(const fs::path& path, const ImageLimits& limits) {
@@ -69,7 +69,12 @@ bool append(std::vector<uint8_t>& to, Bytes bytes) noexcept {
 }
 
 Image decode_image(Bytes bytes, std::string_view name, const ImageLimits& limits) {
-  return format_of(bytes, name) == ImageFormat::png ? decode_png(bytes, name, limits) : decode_jpeg(bytes, name, limits);
+  switch (format_of(bytes, name)) {
+    case ImageFormat::png: return decode_png(bytes, name, limits);
+    case ImageFormat::jpeg: return decode_jpeg(bytes, name, limits);
+    case ImageFormat::webp: break;
+  }
+  return decode_webp(bytes, name, limits);
 }
 
 Image read_image(const fs::path& path, const ImageLimits& limits) {
@@ -77,7 +82,12 @@ Image read_image(const fs::path& path, const ImageLimits& limits) {
 }
 
 Metadata decode_metadata(Bytes bytes, std::string_view name) {
-  return format_of(bytes, name) == ImageFormat::png ? png_metadata(bytes, name) : jpeg_metadata(bytes, name);
+  switch (format_of(bytes, name)) {
+    case ImageFormat::png: return png_metadata(bytes, name);
+    case ImageFormat::jpeg: return jpeg_metadata(bytes, name);
+    case ImageFormat::webp: break;
+  }
+  return webp_metadata(bytes, name);
 }
 
 Metadata read_metadata(const fs::path& path, const ImageLimits& limits) {
@@ -90,14 +100,28 @@ ImageFormat image_format(const fs::path& path) {
                  [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   if (suffix == ".png") return ImageFormat::png;
   if (suffix == ".jpg" || suffix == ".jpeg") return ImageFormat::jpeg;
-  throw fail(Code::usage, "{}: the suffix \"{}\" names no picture format that is written; use .png, .jpg or .jpeg", path.string(),
-             suffix);
+  if (suffix == ".webp") return ImageFormat::webp;
+  throw fail(Code::usage, "{}: the suffix \"{}\" names no picture format that is written; use .png, .jpg, .jpeg or .webp",
+             path.string(), suffix);
 }
+
+namespace {
+
+std::vector<uint8_t> encode(const Image& image, const Metadata& metadata, ImageFormat format) {
+  switch (format) {
+    case ImageFormat::png: return encode_png(image, metadata);
+    case ImageFormat::jpeg: return encode_jpeg(over_white(image), metadata);
+    case ImageFormat::webp: break;
+  }
+  return encode_webp(image, metadata);
+}
+
+}  // namespace
 
 void write_image(const fs::path& path, const Image& image, const Metadata& metadata, Exists exists) {
   const ImageFormat format = image_format(path);
   AtomicFile file(path, exists);
-  const auto bytes = format == ImageFormat::png ? encode_png(image, metadata) : encode_jpeg(over_white(image), metadata);
+  const std::vector<uint8_t> bytes = encode(image, metadata, format);
   file.write(std::as_bytes(std::span(bytes)));
   file.commit();
 }

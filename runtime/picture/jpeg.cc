@@ -8,12 +8,13 @@
 // clang-format on
 
 #include <algorithm>
-#include <utility>
 
 #include "core/error.h"
 #include "runtime/picture/codecs.h"
+#include "runtime/picture/convert.h"
 #include "runtime/picture/exif.h"
 #include "runtime/picture/guard.h"
+#include "runtime/picture/xmp.h"
 #include "runtime/unicode.h"
 
 namespace cudream {
@@ -22,7 +23,8 @@ namespace {
 using namespace std::string_view_literals;
 
 constexpr auto kExifName = "Exif\0\0"sv;
-constexpr int kExifMarker = JPEG_APP0 + 1;
+constexpr auto kXmpName = "http://ns.adobe.com/xap/1.0/\0"sv;  // XMP specification part 3, section 1.1.3
+constexpr int kExifMarker = JPEG_APP0 + 1, kXmpMarker = kExifMarker;
 constexpr size_t kSegmentBytes = 65533;  // T.81, B.1.1.4: a length of 16 bits that counts itself
 constexpr int kMaxScans = 100;           // a progressive picture has about ten; each costs a walk over all pixels
 
@@ -108,27 +110,6 @@ class JpegReader {
   jpeg_decompress_struct jpeg_{};
 };
 
-// The picture turned upright (CIPA DC-008, tag Orientation). 2 to 4 mirror or turn by half; from 5 on rows become columns.
-Image upright(Image image, int orientation) {
-  if (orientation == 1) return image;
-  const bool swap = orientation >= 5;
-  const bool from_right = orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8;
-  const bool from_below = orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7;
-  Image out{swap ? image.height : image.width, swap ? image.width : image.height, image.channels, {}};
-  out.pixels.resize(image.pixels.size());
-  auto to = out.pixels.begin();
-  for (int y = 0; y < out.height; ++y) {
-    for (int x = 0; x < out.width; ++x) {
-      const int column = swap ? y : x, row = swap ? x : y;
-      const size_t source_x = from_right ? image.width - 1 - column : column;
-      const size_t source_y = from_below ? image.height - 1 - row : row;
-      const auto from = (source_y * static_cast<size_t>(image.width) + source_x) * static_cast<size_t>(image.channels);
-      to = std::copy_n(image.pixels.begin() + static_cast<std::ptrdiff_t>(from), image.channels, to);
-    }
-  }
-  return out;
-}
-
 // libjpeg's own memory destination loses its buffer on an error; this one writes to a vector that its owner keeps.
 struct Destination {
   jpeg_destination_mgr base;
@@ -207,6 +188,8 @@ Metadata jpeg_metadata(Bytes bytes, std::string_view name) {
   metadata.parameters = read_exif(reader.segment(kExifMarker, kExifName)).comment;
   const Bytes job = reader.segment(JPEG_COM, job_prefix());
   metadata.job = utf8_of({job.begin(), job.end()});
+  const Bytes xmp = reader.segment(kXmpMarker, kXmpName);
+  metadata.generated = xmp_generated({reinterpret_cast<const char*>(xmp.data()), xmp.size()});
   return metadata;
 }
 
@@ -215,6 +198,7 @@ std::vector<uint8_t> encode_jpeg(const Image& image, const Metadata& metadata, i
   const auto tiff = metadata.parameters.empty() ? std::vector<uint8_t>() : write_exif(metadata.parameters);
   const auto exif = segment_of(kExifName, tiff);
   const auto job = segment_of(job_prefix(), metadata.job);
+  const auto xmp = segment_of(kXmpName, metadata.generated ? write_xmp(true, "") : std::string());
   std::vector<uint8_t> bytes;
   Errors errors{};
   Destination destination{};
@@ -235,6 +219,7 @@ std::vector<uint8_t> encode_jpeg(const Image& image, const Metadata& metadata, i
     jpeg.comp_info[0].h_samp_factor = jpeg.comp_info[0].v_samp_factor = 1;  // colour at full size: drawn edges stay sharp
     jpeg_start_compress(&jpeg, TRUE);
     write_segment(&jpeg, kExifMarker, exif);
+    write_segment(&jpeg, kXmpMarker, xmp);
     write_segment(&jpeg, JPEG_COM, job);
     while (jpeg.next_scanline < jpeg.image_height) {
       auto* row = const_cast<JSAMPROW>(image.pixels.data()) + size_t{3} * jpeg.next_scanline * jpeg.image_width;

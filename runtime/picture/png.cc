@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "runtime/picture/codecs.h"
 #include "runtime/picture/guard.h"
+#include "runtime/picture/xmp.h"
 #include "runtime/unicode.h"
 
 namespace cudream {
@@ -23,6 +24,8 @@ constexpr size_t kBlockBytes = 65536;  // of compressed data in one chunk
 constexpr png_alloc_size_t kTextBytes = png_alloc_size_t{4} << 20;  // one text chunk, decompressed
 constexpr int kTextChunks = 64;
 constexpr png_alloc_size_t kLargestBlock = 2 * kTextBytes;  // that libpng may ask for; a row has 0.5 MiB at most
+
+constexpr std::string_view kXmpKeyword = "XML:com.adobe.xmp";  // XMP specification part 3, section 1.1.5
 
 void on_error(png_structp png, png_const_charp message) {
   auto& escape = *static_cast<Escape*>(png_get_error_ptr(png));
@@ -168,15 +171,17 @@ Metadata png_metadata(Bytes bytes, std::string_view name) {
     const std::string_view key = text.key;
     if (key == "parameters") metadata.parameters = utf8_of(text.text);
     if (key == kJobKeyword) metadata.job = utf8_of(text.text);
+    if (key == kXmpKeyword) metadata.generated = xmp_generated(text.text);
     if (key == "prompt" || key == "workflow") metadata.comfyui = true;
   }
   return metadata;
 }
 
 std::vector<uint8_t> encode_png(const Image& image, const Metadata& metadata) {
-  const std::pair<const char*, const std::string&> entries[] = {{"parameters", metadata.parameters},
-                                                                {kJobKeyword.data(), metadata.job}};
-  png_text texts[2];
+  const std::string xmp = metadata.generated ? write_xmp(true, "") : "";
+  const std::pair<const char*, const std::string&> entries[] = {
+      {"parameters", metadata.parameters}, {kJobKeyword.data(), metadata.job}, {kXmpKeyword.data(), xmp}};
+  png_text texts[3];
   int count = 0;
   for (const auto& [keyword, text] : entries)
     if (!text.empty()) texts[count++] = text_chunk(keyword, text);

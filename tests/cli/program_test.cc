@@ -11,6 +11,7 @@ namespace {
 
 using testing::EndsWith;
 using testing::HasSubstr;
+using testing::Not;
 using testing::StartsWith;
 
 TEST(Generate, MakesAPictureThatCanBeMadeAgain) {
@@ -83,6 +84,21 @@ TEST(Generate, LongPromptsAreReadWithANotice) {
   const Outcome made = program.run("generate '" + words + "' " + kQuick + "-o a.png");
   EXPECT_EQ(made.status, 0);
   EXPECT_THAT(made.err, HasSubstr("100 tokens is read in 2 chunks of 75"));
+}
+
+TEST(Generate, PicturesSayThatAModelMadeThemUnlessToldNotTo) {
+  const Program program;
+  for (const char* suffix : {"png", "jpg", "webp"}) {
+    const std::string said = std::string("said.") + suffix, bare = std::string("bare.") + suffix;
+    ASSERT_EQ(program.run("generate 'a red house' " + kQuick + "-o " + said).status, 0);
+    ASSERT_EQ(program.run("generate 'a red house' " + kQuick + "--no-metadata -o " + bare).status, 0);
+    EXPECT_THAT(program.read(said), HasSubstr("trainedAlgorithmicMedia"));
+    EXPECT_THAT(program.run("inspect " + said).out, StartsWith("a red house\nSteps: 2"));
+    EXPECT_THAT(program.read(bare), Not(testing::AnyOf(HasSubstr("trained"), HasSubstr("red house"), HasSubstr("cudream"))));
+    const Outcome again = program.run("generate --from " + said + " -o again." + suffix);
+    ASSERT_EQ(again.status, 0) << again.err;
+    EXPECT_EQ(program.read(said), program.read(std::string("again.") + suffix));
+  }
 }
 
 TEST(Generate, JsonEventsAreOneObjectALine) {

@@ -1,4 +1,4 @@
-// The texts stored with pictures: both formats, both ways, and files that other programs wrote.
+// The texts stored with pictures: every format, both ways, and files that other programs wrote.
 #include "runtime/picture/parameters.h"
 #include "tests/picture/pictures.h"
 
@@ -12,13 +12,14 @@ std::string without(std::string text, std::string_view part, std::string_view in
   return text.replace(text.find(part), part.size(), instead);
 }
 
-TEST(Metadata, BothTextsComeBackFromBothFormats) {
+TEST(Metadata, BothTextsComeBackFromEveryFormat) {
   const std::string texts[] = {
       "plain ASCII",       std::string(kSample),   "Latin-1 only: \u00e9\u00ff", "looks like UTF-8 twice: \u00c3\u00a9",
       "many\n\n lines \t", std::string(20000, 'x')};
   for (const std::string& text : texts) {
     const Metadata metadata{.parameters = text, .job = "{\"prompt\":\"" + text + "\"}"};
-    for (const Bytes& file : {encode_png(gradient(8, 8), metadata), encode_jpeg(gradient(8, 8), metadata)}) {
+    for (const Bytes& file :
+         {encode_png(gradient(8, 8), metadata), encode_jpeg(gradient(8, 8), metadata), encode_webp(gradient(8, 8), metadata)}) {
       const Metadata back = decode_metadata(file, "a");
       EXPECT_EQ(back.parameters, metadata.parameters);
       EXPECT_EQ(back.job, metadata.job);
@@ -29,7 +30,7 @@ TEST(Metadata, BothTextsComeBackFromBothFormats) {
 }
 
 TEST(Metadata, NoneIsNone) {
-  for (const Bytes& file : {encode_png(gradient(8, 8), {}), encode_jpeg(gradient(8, 8), {})}) {
+  for (const Bytes& file : {encode_png(gradient(8, 8), {}), encode_jpeg(gradient(8, 8), {}), encode_webp(gradient(8, 8), {})}) {
     const Metadata back = decode_metadata(file, "a");
     EXPECT_EQ(back.parameters + back.job, "");
   }
@@ -57,7 +58,8 @@ TEST(Metadata, HostilePromptsStayInTheirPlace) {
     const Parameters parameters{
         .prompt = prompt, .negative = prompt, .values = {{"Steps", "20"}, {"Seed", "1"}, {"Size", "8x8"}}};
     const Metadata metadata{.parameters = write_parameters(parameters)};
-    for (const Bytes& file : {encode_png(gradient(8, 8), metadata), encode_jpeg(gradient(8, 8), metadata)})
+    for (const Bytes& file :
+         {encode_png(gradient(8, 8), metadata), encode_jpeg(gradient(8, 8), metadata), encode_webp(gradient(8, 8), metadata)})
       EXPECT_EQ(read_parameters(decode_metadata(file, "a").parameters), parameters) << prompt;
   }
 }

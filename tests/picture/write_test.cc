@@ -10,7 +10,7 @@ namespace {
 
 TEST(Write, FormatFollowsTheSuffix) {
   TempFolder folder;
-  for (const auto* name : {"a.png", "b.PNG", "c.jpg", "d.JPEG"}) {
+  for (const auto* name : {"a.png", "b.PNG", "c.jpg", "d.JPEG", "e.webp"}) {
     write_image(folder / name, gradient(8, 8, 4), {.parameters = "p", .job = "j"}, Exists::refuse);
     EXPECT_EQ(read_metadata(folder / name).job, "j");
     EXPECT_EQ(read_image(folder / name).channels, folder.path().empty() || image_format(name) == ImageFormat::jpeg ? 3 : 4);
@@ -20,9 +20,9 @@ TEST(Write, FormatFollowsTheSuffix) {
 
 TEST(Write, UnknownSuffixesListTheKnown) {
   TempFolder folder;
-  for (const auto* name : {"a.webp", "a", "a.png.txt", ".png"})
+  for (const auto* name : {"a.gif", "a", "a.png.txt", ".png"})
     expect_error([&] { write_image(folder / name, gradient(8, 8), {}, Exists::replace); }, Code::usage,
-                 "use .png, .jpg or .jpeg");
+                 "use .png, .jpg, .jpeg or .webp");
   EXPECT_TRUE(folder.empty());
 }
 
