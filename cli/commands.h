@@ -11,6 +11,9 @@ namespace cudream {
 
 using Command = std::function<int()>;  // returns the exit status; throws Error
 
+// Name, options and all commands; the one that is parsed is put into `chosen`.
+void describe_program(CLI::App&, Command& chosen);
+
 Command add_generate(CLI::App&);
 Command add_batch(CLI::App&);
 Command add_decode(CLI::App&);
@@ -20,5 +23,7 @@ Command add_doctor(CLI::App&);
 Command add_bench(CLI::App&);
 Command add_plan(CLI::App&);
 Command add_convert(CLI::App&);
+Command add_help(CLI::App&);
+Command add_completion(CLI::App&);
 
 }  // namespace cudream

@@ -1,11 +1,9 @@
-// The program: a table of commands, and the one place where an Error becomes an exit status.
+// The program: the one place where an Error becomes an exit status.
 #include <fmt/format.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <cstdio>
-#include <iterator>
 #include <new>
 
 #include "cli/commands.h"
@@ -16,16 +14,6 @@
 namespace {
 
 using namespace cudream;  // NOLINT: this file is the program
-
-constexpr const char* kFooter = R"(Exit statuses:
-  0  done                        5  not enough memory
-  1  a mistake of the program    6  the device failed
-  2  options that make no sense  7  reading or writing failed (disk full, closed pipe)
-  3  a damaged file              8  no such model or file
-  4  not supported               9  a batch finished with failures
-  130  cancelled                 10  a notice, which --strict makes an error
-
-`cudream COMMAND --help` has the options and examples of each.)";
 
 int report(const Error& e) {
   set_log_sink({});
@@ -40,35 +28,11 @@ int flushed(int status) {
 }
 
 int run(int argc, char** argv) {
-  CLI::App app("Pictures with Stable Diffusion models.", "cudream");
-  app.set_version_flag("--version", "cudream " CUDREAM_VERSION);
-  app.require_subcommand(1);
-  app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
-  app.footer(kFooter);
-
-  struct Entry {
-    const char *name, *summary;
-    Command (*add)(CLI::App&);
-  };
-  static constexpr Entry kTable[] = {
-      {"generate", "Make pictures from a prompt, or from a picture and a prompt", add_generate},
-      {"batch", "Make the pictures of a file of prompts", add_batch},
-      {"decode", "Finish a picture whose decoding failed", add_decode},
-      {"models", "List the models found, or the folder to put them in", add_models},
-      {"inspect", "Say what a model file, model folder or picture is", add_inspect},
-      {"convert", "Write a model in another layout or precision, or with a LoRA in it", add_convert},
-      {"doctor", "Check the processor, devices and folders", add_doctor},
-      {"plan", "Say what memory a picture takes, before anything is loaded", add_plan},
-      {"bench", "Measure this machine", add_bench},
-  };
+  CLI::App app;
   Command chosen;
-  for (const Entry& entry : kTable) {
-    CLI::App* command = app.add_subcommand(entry.name, entry.summary);
-    command->callback([&chosen, body = entry.add(*command)] { chosen = body; });
-  }
-
-  const auto is_asked = [&](const Entry& entry) { return std::string_view(entry.name) == argv[1]; };
-  if (argc > 1 && argv[1][0] != '-' && std::none_of(std::begin(kTable), std::end(kTable), is_asked))
+  describe_program(app, chosen);
+  const auto is_asked = [&](const CLI::App* command) { return command->get_name() == argv[1]; };
+  if (argc > 1 && argv[1][0] != '-' && app.get_subcommands(is_asked).empty())
     throw fail(Code::usage, "no command \"{}\"; see `cudream --help`", printable(argv[1]));
   try {
     app.parse(argc, argv);

@@ -8,6 +8,7 @@
 #include "cli/commands.h"
 #include "cli/session.h"
 #include "core/error.h"
+#include "runtime/tasks.h"
 
 namespace cudream {
 namespace {
@@ -61,9 +62,7 @@ int run(Options options) {
   engine.prepare(model, options.host.offload);
   complete(job, engine.spec(), [&](const std::string& text) { options.host.notice(text); });
   engine.prepare_controls(find_controls(open_catalog(options.host), job));
-  if (!job.image.empty() || !job.hires.empty())
-    throw fail(Code::unsupported, "plan foresees pictures made from words; leave out --image and --hires");
-  const MemoryPlan plan = engine.memory(first_pictures(job, options.batch), {});
+  const MemoryPlan plan = plan_pictures(engine, first_pictures(job, options.batch));
   const bool fits = plan.most_bytes() <= engine.device().free_bytes();
   (options.host.json ? print_json : print)(plan, engine.device(), fits);
   return fits ? 0 : static_cast<int>(Code::out_of_memory);
@@ -77,8 +76,9 @@ Command add_plan(CLI::App& app) {
   add_job_options(app, options->job);
   app.add_option("-b,--batch", options->batch, "Pictures computed together")->check(CLI::Range(1, 64))->capture_default_str();
   add_host_options(app, options->host);
-  app.footer(R"(Example:
+  app.footer(R"(Examples:
   cudream plan "a red fox" -m my-model --width 768 --height 768 --batch 2
+  cudream plan "a red fox" -m my-model --hires 2                       every stage of both passes
 
 The exit status is 5 when it does not fit.)");
   return [options] { return run(*options); };

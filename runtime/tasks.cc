@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <optional>
 #include <tuple>
 
@@ -13,6 +14,16 @@
 
 namespace cudream {
 namespace {
+
+// What one pass makes; or, where memory is planned, something of its size.
+using RunPass = std::function<Engine::Made(std::span<const Job>, const Pass&)>;
+
+// What the walk over the passes of jobs is about.
+struct Walk {
+  const ModelSpec& spec;
+  RunPass run;
+  Notice on_notice;
+};
 
 // What a pass works on: one picture for the whole batch, or one for each of it.
 struct Canvas {
@@ -42,13 +53,13 @@ Mask read_mask(const Job& job, const Image& picture) {
 }
 
 // What each ControlNet sees of a picture of this size.
-std::vector<Image> read_controls(const Job& job, int width, int height, const RunHooks& hooks) {
+std::vector<Image> read_controls(const Job& job, int width, int height, const Notice& on_notice) {
   std::vector<Image> all;
   for (const std::filesystem::path& file : job.control_images) {
     const Image picture = over_white(read_image(file));
-    if ((picture.width != width || picture.height != height) && hooks.on_notice)
-      hooks.on_notice(fmt::format("--control-image {} is {} x {} pixels; it is resized to {} x {}", file.string(), picture.width,
-                                  picture.height, width, height));
+    if (picture.width != width || picture.height != height)
+      on_notice(fmt::format("--control-image {} is {} x {} pixels; it is resized to {} x {}", file.string(), picture.width,
+                            picture.height, width, height));
     all.push_back(resize(picture, width, height));
   }
   return all;
@@ -106,9 +117,8 @@ Canvas resized(Canvas canvas, int width, int height) {
 }
 
 // One pass over a canvas; the results have its size, and what was kept is as it was.
-std::vector<Image> paint(Engine& engine, std::vector<Job> jobs, const Canvas& canvas, const RunHooks& hooks,
-                         const RunChecks& checks) {
-  const int factor = engine.spec().vae->factor(), width = canvas.pictures[0].width, height = canvas.pictures[0].height;
+std::vector<Image> paint(const Walk& walk, std::vector<Job> jobs, const Canvas& canvas) {
+  const int factor = walk.spec.vae->factor(), width = canvas.pictures[0].width, height = canvas.pictures[0].height;
   for (Job& job : jobs) {
     job.width = round_up(width, factor);
     job.height = round_up(height, factor);
@@ -125,7 +135,7 @@ std::vector<Image> paint(Engine& engine, std::vector<Job> jobs, const Canvas& ca
   if (canvas.mask)
     for (const uint8_t v : padded(*canvas.mask, job.width, job.height).values) pass.mask.push_back(static_cast<float>(v) / 255);
 
-  std::vector<Image> made = engine.run(jobs, pass, hooks, checks).images;
+  std::vector<Image> made = walk.run(jobs, pass).images;
   for (size_t i = 0; i < made.size(); i++) {
     made[i] = crop(made[i], {0, 0, width, height});
     if (canvas.mask) made[i] = composite(canvas.pictures[i % canvas.pictures.size()], made[i], *canvas.mask, job.mask_blur);
@@ -134,8 +144,7 @@ std::vector<Image> paint(Engine& engine, std::vector<Job> jobs, const Canvas& ca
 }
 
 // The region around the mask, at the job's size, then put back where it was.
-std::vector<Image> paint_region(Engine& engine, const std::vector<Job>& jobs, const Canvas& whole, const RunHooks& hooks,
-                                const RunChecks& checks) {
+std::vector<Image> paint_region(const Walk& walk, const std::vector<Job>& jobs, const Canvas& whole) {
   const Job& job = jobs.front();
   const Image& picture = whole.pictures[0];
   const Rect region = widened(bounds(*whole.mask), job.mask_padding, job.width, job.height, picture.width, picture.height);
@@ -145,7 +154,7 @@ std::vector<Image> paint_region(Engine& engine, const std::vector<Job>& jobs, co
   for (const Image& control : whole.controls) part.controls.push_back(crop(control, region));
   part = resized(std::move(part), job.width, job.height);
   std::vector<Image> pictures;
-  for (const Image& made : paint(engine, jobs, part, hooks, checks)) {
+  for (const Image& made : paint(walk, jobs, part)) {
     pictures.push_back(picture);
     const Image back = resize(made, region.width, region.height);
     paste(pictures.back(), composite(before, back, mask, job.mask_blur), region.left, region.top);
@@ -155,12 +164,11 @@ std::vector<Image> paint_region(Engine& engine, const std::vector<Job>& jobs, co
 
 // The picture in the middle of a larger canvas, which is painted frame by frame, each with a seed of its own. Its outermost
 // pixels where it grows are painted again.
-std::vector<Image> paint_around(Engine& engine, std::vector<Job> jobs, const Image& picture, const RunHooks& hooks,
-                                const RunChecks& checks) {
+std::vector<Image> paint_around(const Walk& walk, std::vector<Job> jobs, const Image& picture) {
   constexpr uint64_t kNextFrame = 7919;  // a step between seeds that people do not take
   const OutpaintPlan plan =
       plan_outpaint(picture.width, picture.height, read_growth(jobs.front().grow, picture.width, picture.height),
-                    static_cast<int>(engine.spec().native_size));
+                    static_cast<int>(walk.spec.native_size));
   Image canvas{plan.width, plan.height, 3, {}};
   canvas.pixels.resize(static_cast<size_t>(plan.width) * static_cast<size_t>(plan.height) * 3);
   paste(canvas, picture, plan.kept.left, plan.kept.top);
@@ -168,10 +176,10 @@ std::vector<Image> paint_around(Engine& engine, std::vector<Job> jobs, const Ima
   unknown.values.resize(canvas.pixels.size() / 3, 255);
   cover(unknown, plan.kept);
 
-  const std::vector<Image> controls = read_controls(jobs.front(), plan.width, plan.height, hooks);
+  const std::vector<Image> controls = read_controls(jobs.front(), plan.width, plan.height, walk.on_notice);
   std::vector<Image> canvases(jobs.size(), canvas);
-  const int overlap = static_cast<int>(engine.spec().native_size) / 64;  // the edges of made pictures are a little wrong
-  const int blur = static_cast<int>(engine.spec().native_size) / 8;      // a long edge is seen from afar
+  const int overlap = static_cast<int>(walk.spec.native_size) / 64;  // the edges of made pictures are a little wrong
+  const int blur = static_cast<int>(walk.spec.native_size) / 8;      // a long edge is seen from afar
   for (Job& job : jobs) {
     job.mask_fill = "fill";
     job.mask_blur = std::max(job.mask_blur, blur);
@@ -180,7 +188,7 @@ std::vector<Image> paint_around(Engine& engine, std::vector<Job> jobs, const Ima
     Canvas part{.pictures = {}, .mask = crop(spread(unknown, overlap), frame), .controls = {}};
     for (const Image& control : controls) part.controls.push_back(crop(control, frame));
     for (const Image& whole : canvases) part.pictures.push_back(crop(whole, frame));
-    const std::vector<Image> made = paint(engine, jobs, part, hooks, checks);
+    const std::vector<Image> made = paint(walk, jobs, part);
     for (size_t i = 0; i < canvases.size(); i++) paste(canvases[i], made[i], frame.left, frame.top);
     cover(unknown, frame);
     for (Job& job : jobs) job.seed += kNextFrame;
@@ -189,20 +197,20 @@ std::vector<Image> paint_around(Engine& engine, std::vector<Job> jobs, const Ima
 }
 
 // A picture from words, enlarged, and partly redrawn at the larger size.
-std::vector<Image> paint_twice(Engine& engine, std::vector<Job> jobs, const RunHooks& hooks, const RunChecks& checks) {
+std::vector<Image> paint_twice(const Walk& walk, std::vector<Job> jobs) {
   const Job& job = jobs.front();
-  const int factor = engine.spec().vae->factor();
+  const int factor = walk.spec.vae->factor();
   const Size size = hires_size(job, factor);
-  Pass first{.controls = shown(read_controls(job, job.width, job.height, hooks))}, second;
-  second.controls = shown(read_controls(job, size.width, size.height, {}));
+  Pass first{.controls = shown(read_controls(job, job.width, job.height, walk.on_notice))}, second;
+  second.controls = shown(read_controls(job, size.width, size.height, unheard));
   if (job.hires_upscaler == "latent") {
     first.decode = false;
-    const std::vector<float> latents = engine.run(jobs, first, hooks, checks).latents;
-    const int64_t channels = engine.spec().vae->latent_channels;
+    const std::vector<float> latents = walk.run(jobs, first).latents;
+    const int64_t channels = walk.spec.vae->latent_channels;
     second.latents = bilinear(latents, {static_cast<int64_t>(jobs.size()), job.height / factor, job.width / factor, channels},
                               size.height / factor, size.width / factor);
   } else {
-    for (const Image& small : engine.run(jobs, first, hooks, checks).images) {
+    for (const Image& small : walk.run(jobs, first).images) {
       const auto values = to_floats(resize(small, size.width, size.height), Layout::hwc, Range::minus_one_one);
       second.pictures.insert(second.pictures.end(), values.begin(), values.end());
     }
@@ -213,22 +221,59 @@ std::vector<Image> paint_twice(Engine& engine, std::vector<Job> jobs, const RunH
     larger.strength = larger.hires_strength;
     if (larger.hires_steps > 0) larger.steps = larger.hires_steps;
   }
-  return engine.run(jobs, second, hooks, checks).images;
+  return walk.run(jobs, second).images;
+}
+
+std::vector<Image> paint_jobs(const Walk& walk, const std::vector<Job>& jobs) {
+  const Job& job = jobs.front();
+  if (!job.hires.empty()) return paint_twice(walk, jobs);
+  if (job.image.empty())
+    return walk.run(jobs, {.controls = shown(read_controls(job, job.width, job.height, walk.on_notice))}).images;
+  Canvas canvas = read_canvas(job);
+  if (!job.grow.empty()) return paint_around(walk, jobs, resize(canvas.pictures[0], job.width, job.height));
+  if (!job.only_masked) canvas = resized(std::move(canvas), job.width, job.height);
+  canvas.controls = read_controls(job, canvas.pictures[0].width, canvas.pictures[0].height, walk.on_notice);
+  return job.only_masked ? paint_region(walk, jobs, canvas) : paint(walk, jobs, canvas);
+}
+
+// Black, of the size that a pass makes.
+Engine::Made nothing_made(const ModelSpec& spec, std::span<const Job> jobs, const Pass& pass) {
+  const Job& job = jobs.front();
+  const auto size = [&](int64_t factor, int64_t channels) {
+    return static_cast<size_t>(job.height / factor * (job.width / factor) * channels);
+  };
+  Engine::Made made{.images = {}, .latents = {}};
+  made.latents.resize(jobs.size() * size(spec.vae->factor(), spec.vae->latent_channels));
+  if (pass.decode) made.images.assign(jobs.size(), {job.width, job.height, 3, std::vector<uint8_t>(size(1, 3))});
+  return made;
+}
+
+// The memory of either, one after the other.
+void join(Ops::Plan& all, Ops::Plan one) {
+  if (one.session.bytes > all.session.bytes) all.session = std::move(one.session);
+  all.stage_bytes = std::max(all.stage_bytes, one.stage_bytes);
+  all.stages.merge(one.stages);
 }
 
 }  // namespace
 
 std::vector<Image> make_pictures(Engine& engine, const std::vector<Job>& jobs, const RunHooks& hooks, const RunChecks& checks) {
-  const Job& job = jobs.front();
-  if (!job.hires.empty()) return paint_twice(engine, jobs, hooks, checks);
-  if (job.image.empty())
-    return engine.run(jobs, {.controls = shown(read_controls(job, job.width, job.height, hooks))}, hooks, checks).images;
-  Canvas canvas = read_canvas(job);
-  if (!job.grow.empty()) return paint_around(engine, jobs, resize(canvas.pictures[0], job.width, job.height), hooks, checks);
-  if (!job.only_masked) canvas = resized(std::move(canvas), job.width, job.height);
-  canvas.controls = read_controls(job, canvas.pictures[0].width, canvas.pictures[0].height, hooks);
-  if (job.only_masked) return paint_region(engine, jobs, canvas, hooks, checks);
-  return paint(engine, jobs, canvas, hooks, checks);
+  const auto run = [&](std::span<const Job> pass_jobs, const Pass& pass) { return engine.run(pass_jobs, pass, hooks, checks); };
+  return paint_jobs({engine.spec(), run, hooks.on_notice}, jobs);
+}
+
+MemoryPlan plan_pictures(Engine& engine, const std::vector<Job>& jobs) {
+  std::optional<MemoryPlan> plan;
+  const auto run = [&](std::span<const Job> pass_jobs, const Pass& pass) {
+    MemoryPlan one = engine.memory(pass_jobs, pass);
+    if (plan)
+      join(plan->job, std::move(one.job));
+    else
+      plan = std::move(one);
+    return nothing_made(engine.spec(), pass_jobs, pass);
+  };
+  paint_jobs({engine.spec(), run, unheard}, jobs);
+  return *plan;
 }
 
 }  // namespace cudream

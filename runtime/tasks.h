@@ -15,4 +15,8 @@ namespace cudream {
 // around the picture, frame by frame. `hires` makes a picture from words twice, the second time larger.
 std::vector<Image> make_pictures(Engine&, const std::vector<Job>& jobs, const RunHooks& = {}, const RunChecks& = {});
 
+// The memory that make_pictures() takes, over all its passes, from the same walk with nothing computed. Reads the pictures of the
+// jobs, whose sizes count.
+MemoryPlan plan_pictures(Engine&, const std::vector<Job>& jobs);
+
 }  // namespace cudream

@@ -101,6 +101,18 @@ TEST(Generate, PicturesSayThatAModelMadeThemUnlessToldNotTo) {
   }
 }
 
+TEST(Plan, ForeseesEveryPass) {
+  const Program program;
+  const Outcome once = program.run("plan house " + kQuick), twice = program.run("plan house " + kQuick + "--hires 2");
+  EXPECT_EQ(once.status, 0) << once.err;
+  EXPECT_THAT(once.out, HasSubstr("unet [2,8,8,4]"));
+  EXPECT_THAT(twice.out,
+              testing::AllOf(HasSubstr("unet [2,8,8,4]"), HasSubstr("unet [2,16,16,4]"), HasSubstr("decode [1,128,128,3]")));
+  ASSERT_EQ(program.run("generate house " + kQuick + "-o p.png").status, 0);
+  EXPECT_THAT(program.run("plan house " + kQuick + "--image p.png").out, HasSubstr("encode [1,64,64,3]"));
+  EXPECT_EQ(program.run("plan house " + kQuick + "--image none.png").status, 8);
+}
+
 TEST(Generate, JsonEventsAreOneObjectALine) {
   const Program program;
   const Outcome made = program.run("generate house " + kQuick + "--json -o a.png");

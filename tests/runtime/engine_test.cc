@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "kernels/open.h"
 #include "loader/model.h"
+#include "runtime/tasks.h"
 #include "tests/golden/tensors.h"
 
 namespace cudream {
@@ -67,6 +68,18 @@ TEST_P(Memory, IsWhatThePlanSays) {
       EXPECT_EQ(free - engine.device().free_bytes(), plan.device_bytes());
     }
   }
+}
+
+TEST_P(Memory, OfAJobOfTwoPassesIsWhatThePlanSays) {
+  Engine engine(open_device({.name = GetParam(), .precision = DType::f32, .threads = 2}));
+  engine.load(open_model(golden() / "models" / "sd1.safetensors"));
+  Job job{.prompt = "a red house", .width = 32, .height = 32, .steps = 2, .guidance = 1};
+  job.hires = "2";
+  complete(job, engine.spec());
+  const MemoryPlan plan = plan_pictures(engine, {job});
+  EXPECT_EQ(engine.device().held_bytes(), plan.weights.device_bytes());
+  EXPECT_EQ(make_pictures(engine, {job}).front().width, 64);
+  EXPECT_EQ(engine.device().held_bytes(), plan.device_bytes());
 }
 
 INSTANTIATE_TEST_SUITE_P(Devices, Memory, testing::Values("reference", "cpu", "cuda"),
