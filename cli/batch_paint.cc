@@ -36,7 +36,7 @@ std::vector<std::pair<Key, std::vector<T>>> grouped(std::vector<std::pair<Key, T
 void BatchRun::paint_model(const ModelNames& names, const std::vector<size_t>& items) {
   std::unique_ptr<Session> session;
   try {
-    session = std::make_unique<Session>(options_.host, names.model, names.vae, names.task, progress_);
+    session = std::make_unique<Session>(options_.host, names, progress_);
   } catch (const Error& e) {
     if (ends_the_batch(e.code()) || items.size() == items_.size()) throw;
     for (const size_t i : items) give_up(i, e.what());
@@ -57,7 +57,7 @@ void BatchRun::paint_window(Session& session, std::span<const size_t> items) {
     for (Ready& one : group.second)
       attempt(one.item, [&] {
         session.use(adapters);
-        std::string key = session.engine().pass_key(one.job);
+        std::string key = session.engines().pass_key(one.job);
         keyed.emplace_back(std::move(key), std::move(one));
       });
     for (const auto& [key, alike] : grouped(std::move(keyed))) paint_alike(session, alike);
@@ -112,7 +112,7 @@ void BatchRun::make_together(Session& session, std::span<const Ready> some) {
 std::pair<Adapters, BatchRun::Ready> BatchRun::prepare(Session& session, size_t item) {
   Ready ready{.item = item, .job = items_[item].options.job};
   parser_.check_files(items_[item]);
-  ready.job.model = session.model_name();
+  session.name_models(ready.job);
   complete(ready.job, session.engine().spec(), session.notice());
   ready.job.seed = seed_of(item);
   ready.job = nth_picture(ready.job, static_cast<uint64_t>(items_[item].nth));

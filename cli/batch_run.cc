@@ -122,8 +122,7 @@ void BatchRun::run_models() {
       give_up(i, items_[i].error);
       continue;
     }
-    const Job& job = items_[i].options.job;
-    const ModelNames wanted{job.model, job.vae, task_of(job)};
+    const ModelNames wanted = model_names(items_[i].options.job);
     auto found = std::find_if(models.begin(), models.end(), [&](const auto& m) { return m.first == wanted; });
     if (found == models.end()) found = models.insert(found, {wanted, {}});
     found->second.push_back(i);
@@ -132,8 +131,11 @@ void BatchRun::run_models() {
   for (auto& [names, items] : models) {
     try {
       const ModelChoice model = choose_model(options_.host, names.model, names.task);
-      const fs::path vae = names.vae.empty() ? "" : choose_model(options_.host, names.vae, Task::generate).path;
-      const std::string setting = fmt::format("{}\n{}\n{}", program, stamp(model.path), stamp(vae));
+      const auto stamp_of = [&](const std::string& name) {
+        return name.empty() ? "" : stamp(choose_model(options_.host, name, Task::generate).path);
+      };
+      const std::string setting =
+          fmt::format("{}\n{}\n{}\n{}", program, stamp(model.path), stamp_of(names.vae), stamp_of(names.refiner));
       for (const size_t i : items) find_out(setting, i);
     } catch (const Error& e) {
       if (models.size() == 1 || ends_the_batch(e.code())) throw;

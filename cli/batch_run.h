@@ -66,12 +66,6 @@ class BatchRun {
   void run_models();
   void find_out(const std::string& model, size_t item);
   std::string adapters_text(const BatchItem&);
-  // What a session is opened for: an inpainting model may lie beside the one that is named.
-  struct ModelNames {
-    std::string model, vae;
-    Task task = Task::generate;
-    bool operator==(const ModelNames&) const = default;
-  };
   void paint_model(const ModelNames& names, const std::vector<size_t>& items);
   // An item whose job is complete.
   struct Ready {

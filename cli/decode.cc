@@ -22,10 +22,15 @@ int run(const Options& options) {
   set_log_sink([&](LogLevel level, std::string_view line) { progress.message(level, line); });
   KeptLatent kept = read_latent(options.latent);
   Job& job = kept.job;
-  for (std::string* name : {&job.model, &job.vae})
+  for (const std::string* name : {&job.model, &job.vae, &job.refiner})
     if (name->find('/') != std::string::npos)
       throw fail(Code::bad_file, "{}: \"{}\" is no model name", options.latent.string(), printable(*name));
-  Session session(options.host, options.model.empty() ? job.model : options.model, job.vae, task_of(job), progress);
+  ModelNames names{.model = job.model, .vae = job.vae, .task = task_of(job)};
+  if (!options.model.empty())
+    names.model = options.model;
+  else if (job.vae.empty())
+    names.vae = job.refiner;  // which would have decoded
+  Session session(options.host, names, progress);
   Engine& engine = session.engine();
   Job checked = job;
   checked.controls = "";  // their pictures are not here, nor needed

@@ -41,7 +41,7 @@ Stored settings_of_picture(const std::filesystem::path& path) {
                 .mask = json.value("mask", ""),
                 .controls = json.value("control_images", std::vector<std::string>{})};
   for (const std::string* name :
-       {&stored.job.model, &stored.job.vae, &stored.job.loras, &stored.job.embeddings, &stored.job.controls})
+       {&stored.job.model, &stored.job.vae, &stored.job.loras, &stored.job.embeddings, &stored.job.controls, &stored.job.refiner})
     if (name->find('/') != std::string::npos)
       throw fail(Code::bad_file, "--from {}: \"{}\" is no model name", path.string(), printable(*name));
   return stored;
@@ -83,6 +83,8 @@ int run(Options options) {
     golden.job.loras = job.loras;
     golden.job.embeddings = job.embeddings;
     golden.job.controls = job.controls;
+    golden.job.refiner = job.refiner;
+    golden.job.refiner_start = job.refiner_start;
     job = golden.job;
     checks.schedule = golden.schedule;
     checks.skip_positive_only = checks.sparse_mask = true;
@@ -96,8 +98,8 @@ int run(Options options) {
   const bool several = production.count > 1;
   OutputNames names(options.output, several, production.exists);
   job.seed = options.job.seed ? *options.job.seed : random_seed();
-  Session session(options.host, job.model, job.vae, task_of(job), progress);
-  job.model = session.model_name();
+  Session session(options.host, model_names(job), progress);
+  session.name_models(job);
   complete(job, session.engine().spec(), session.notice());
   if (!options.job.seed) log(LogLevel::info, "seed: {}", job.seed);
   produce(

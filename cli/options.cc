@@ -172,6 +172,11 @@ void add_variant_options(CLI::App& app, Job& job) {
   app.add_option("--variation-seed", job.variation_seed,
                  "Seed of the first variation; picture i uses seed + i. Without it: --seed + 1")
       ->group("More of a picture");
+  app.add_option("--refiner", job.refiner, "Another model of the same latents for the last steps, by name (SDXL's refiner)")
+      ->group("More of a picture");
+  app.add_option("--refiner-start", job.refiner_start, "Share of denoising after which it takes over, between 0 and 1")
+      ->capture_default_str()
+      ->group("More of a picture");
   app.add_option("--tile", job.tile, "Seamless: opposite edges meet, left and right (x), top and bottom (y), or both (xy)")
       ->type_name("x|y|xy")
       ->group("More of a picture");

@@ -62,6 +62,8 @@ int run(Options options) {
   engine.prepare(model, options.host.offload);
   complete(job, engine.spec(), [&](const std::string& text) { options.host.notice(text); });
   engine.prepare_controls(find_controls(open_catalog(options.host), job));
+  if (!job.refiner.empty())
+    throw fail(Code::unsupported, "plan foresees one model; leave out --refiner, or plan that one by itself");
   const MemoryPlan plan = plan_pictures(engine, first_pictures(job, options.batch));
   const bool fits = plan.most_bytes() <= engine.device().free_bytes();
   (options.host.json ? print_json : print)(plan, engine.device(), fits);

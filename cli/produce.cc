@@ -91,6 +91,10 @@ Metadata describe_picture(const Job& job, const Making& making) {
   if (!job.grow.empty()) p.values.emplace_back("Outpaint", job.grow);
   if (!job.hires.empty()) add_hires(p, job);
   add_controls(p, job);
+  if (!job.refiner.empty()) {
+    p.values.emplace_back("Refiner", job.refiner);
+    p.values.emplace_back("Refiner switch at", number(job.refiner_start));
+  }
   if (job.variation_strength > 0) {
     p.values.emplace_back("Variation seed", std::to_string(job.variation_seed.value_or(job.seed + 1)));
     p.values.emplace_back("Variation seed strength", number(job.variation_strength));
@@ -119,7 +123,7 @@ std::vector<MadePicture> make(Session& session, const std::vector<Job>& jobs, co
     };
   std::vector<Making> making(jobs.size());
   hooks.on_redone = [&](size_t i, const std::string& stage) { making[i].redone.insert(stage); };
-  std::vector<Image> images = make_pictures(session.engine(), jobs, hooks, checks);
+  std::vector<Image> images = make_pictures(session.engines(), jobs, hooks, checks);
   progress.done();
   const double seconds = std::chrono::duration<double>(Clock::now() - begun).count() / static_cast<double>(jobs.size());
   std::vector<MadePicture> made;
@@ -167,7 +171,7 @@ void produce(Session& session, const Production& production, const NamePicture& 
     Adapters adapters = session.adapters_of(job);
     if (adapters != in_use) make_them();
     session.use(in_use = std::move(adapters));
-    std::string own = session.engine().pass_key(job);
+    std::string own = session.engines().pass_key(job);
     if (own != key || jobs.size() == static_cast<size_t>(production.batch)) make_them();
     key = std::move(own);
     jobs.push_back(std::move(job));

@@ -114,33 +114,71 @@ Model open_chosen(const HostOptions& host, const ModelChoice& choice, const std:
   return model;
 }
 
-Session::Session(const HostOptions& host, const std::string& model_name, const std::string& vae, Task task, Progress& progress)
+ModelNames model_names(const Job& job) {
+  return {job.model, job.vae, job.refiner, task_of(job)};
+}
+
+namespace {
+
+// Why a model cannot go on with the latents of another, a sentence; empty: it can.
+std::string cannot_take_over(const ModelSpec& refiner, const ModelSpec& base) {
+  if (refiner.task != Task::generate) return "its UNet reads more than a picture";
+  const VaeSpec &mine = *refiner.vae, &its = *base.vae;
+  if (mine.latent_channels != its.latent_channels || mine.factor() != its.factor() || mine.scaling_factor != its.scaling_factor)
+    return "its latents are not those of the model";
+  return "";
+}
+
+}  // namespace
+
+Session::Session(const HostOptions& host, const ModelNames& names, Progress& progress)
     : host_(host),
       catalog_(open_catalog(host)),
       progress_(progress),
       wildcards_(host.wildcards.empty() ? catalog_.places().models.parent_path() / "wildcards" : host.wildcards) {
-  const ModelChoice choice = choose_model(host, model_name, task);
+  const ModelChoice choice = choose_model(host, names.model, names.task);
   model_name_ = choice.name;
-  const Model model = open_chosen(host, choice, vae);
-  if (const std::string why = mismatch(task, model.spec()); !why.empty())
-    throw fail(Code::unsupported, "{} cannot do this: {}{}", printable(model_name_), why, suggestion(host, task));
+  const Model model = open_chosen(host, choice, names.vae);
+  if (const std::string why = mismatch(names.task, model.spec()); !why.empty())
+    throw fail(Code::unsupported, "{} cannot do this: {}{}", printable(model_name_), why, suggestion(host, names.task));
+  std::optional<Model> refiner;
+  if (!names.refiner.empty()) {
+    const ModelChoice chosen = choose_model(host, names.refiner, Task::generate);
+    refiner_name_ = chosen.name;
+    refiner = open_chosen(host, chosen, names.vae);
+    if (const std::string why = cannot_take_over(refiner->spec(), model.spec()); !why.empty())
+      throw fail(Code::unsupported, "--refiner {} cannot take over from {}: {}", printable(refiner_name_), printable(model_name_),
+                 why);
+  }
   engine_ = std::make_unique<Engine>(open_device(host.device_options()));
   const DeviceInfo& device = engine_->device().info();
   log(LogLevel::info, "device: {} ({}, {})", device.kind, device.description, name_of(device.compute));
-  progress.start("load", 100, "%");
+  load(*engine_, model);
+  if (!refiner) return;
+  refiner_ = std::make_unique<Engine>(engine_->shared_device());
+  load(*refiner_, *refiner);
+}
+
+void Session::load(Engine& engine, const Model& model) {
+  progress_.start("load", 100, "%");
   int percent = 0;
   const auto on_progress = [&](int64_t done, int64_t total) {
     if (stop_requested) throw fail(Code::cancelled, "cancelled");
     const int now = static_cast<int>(total == 0 ? 100 : 100 * done / total);
-    if (std::exchange(percent, now) != now) progress.step(now);
+    if (std::exchange(percent, now) != now) progress_.step(now);
   };
   const LoadReport report =
-      engine_->load(model, {.progress = on_progress, .in_turn = host.offload, .reading = reading_named(host.loader)});
-  progress.done();
-  for (const std::string& assumed : engine_->spec().assumed) log(LogLevel::info, "assumed: {}", assumed);
+      engine.load(model, {.progress = on_progress, .in_turn = host_.offload, .reading = reading_named(host_.loader)});
+  progress_.done();
+  for (const std::string& assumed : engine.spec().assumed) log(LogLevel::info, "assumed: {}", assumed);
   const double gigabytes = static_cast<double>(report.bytes) / 1e9;
   log(LogLevel::info, "weights: {:.2f} GB in {:.2f} s ({:.2f} GB/s, {})", gigabytes, report.seconds, gigabytes / report.seconds,
       name_of(report.reading));
+}
+
+void Session::name_models(Job& job) const {
+  job.model = model_name_;
+  job.refiner = refiner_name_;
 }
 
 namespace {

@@ -10,6 +10,7 @@
 #include "cli/progress.h"
 #include "loader/catalog.h"
 #include "runtime/engine.h"
+#include "runtime/tasks.h"
 #include "runtime/wildcards.h"
 
 namespace cudream {
@@ -58,16 +59,26 @@ struct Adapters {
 // only name what the catalog lists.
 Adapters find_adapters(const Catalog&, Job&);
 
-// A loaded engine, and the names of what it holds.
+// What a session is opened for: names as a job has them.
+struct ModelNames {
+  std::string model, vae, refiner;
+  Task task = Task::generate;  // an inpainting model may lie beside the one that is named
+  bool operator==(const ModelNames&) const = default;
+};
+ModelNames model_names(const Job&);
+
+// Loaded engines, and the names of what they hold.
 class Session {
  public:
   // The options must outlive it.
-  // `model` and `vae` are catalog names or paths given on the command line; either may be empty; see choose_model.
-  // Throws Error(unsupported) for one that cannot do the task.
-  Session(const HostOptions&, const std::string& model, const std::string& vae, Task task, Progress&);
+  // Names are those of the catalog, or paths given on the command line; each may be empty; see choose_model.
+  // Throws Error(unsupported) for a model that cannot do the task, or a refiner that cannot take over from it.
+  Session(const HostOptions&, const ModelNames&, Progress&);
 
   Engine& engine() { return *engine_; }
-  const std::string& model_name() const { return model_name_; }
+  Engines engines() { return {*engine_, refiner_.get()}; }
+  // The names of what is loaded take the place of those that the job was given.
+  void name_models(Job&) const;
   RunHooks hooks() const;
   Notice notice() const {
     return [this](const std::string& text) { host_.notice(text); };
@@ -78,11 +89,13 @@ class Session {
   void draw_wildcards(Job&) const;
 
  private:
+  void load(Engine&, const Model&);
+
   const HostOptions& host_;
   Catalog catalog_;
   Progress& progress_;
-  std::unique_ptr<Engine> engine_;
-  std::string model_name_;
+  std::unique_ptr<Engine> engine_, refiner_;
+  std::string model_name_, refiner_name_;
   Wildcards wildcards_;
 };
 

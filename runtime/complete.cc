@@ -55,6 +55,8 @@ void check_numbers(const Job& job, const ModelSpec& spec) {
     throw fail(Code::usage, "--hires-strength {}: above 0 and at most 1", job.hires_strength);
   check_range("--hires-steps", job.hires_steps, 0, kMaxSteps);
   check_range("--variation-strength", job.variation_strength, 0.0, 1.0);
+  if (!(job.refiner_start > 0 && job.refiner_start < 1))
+    throw fail(Code::usage, "--refiner-start {}: above 0 and below 1", job.refiner_start);
   for (const TextEncoderSpec& encoder : spec.text_encoders)
     if (const int layers = encoder.layers - encoder.skip; job.clip_skip < 1 || job.clip_skip > layers)
       throw fail(Code::usage, "--clip-skip {}: this text encoder has layers 1 (the last one used) to {}", job.clip_skip, layers);
@@ -86,6 +88,8 @@ void check_together(const Job& job) {
   if (const size_t controls = parse_controls(job.controls).size(); controls != job.control_images.size())
     throw fail(Code::usage, "{} --control with {} --control-image: each ControlNet sees a picture of its own, in the same order",
                controls, job.control_images.size());
+  if (!job.refiner.empty() && (job.edit || !job.mask.empty() || !job.grow.empty()))
+    throw fail(Code::usage, "--refiner finishes a whole picture: it goes with none of --edit, --mask and --grow");
   if (job.variation_seed && job.variation_strength == 0)
     throw fail(Code::usage, "--variation-seed needs --variation-strength, above 0 to 1");
   if (!job.tile.empty() && (!job.mask.empty() || !job.grow.empty()))

@@ -19,7 +19,7 @@ int64_t mebibytes(int64_t bytes) {
 
 }  // namespace
 
-Engine::Engine(std::unique_ptr<Device> device) : device_(std::move(device)), ops_(*device_) {}
+Engine::Engine(std::shared_ptr<Device> device) : device_(std::move(device)), ops_(*device_) {}
 
 // Constructs the networks, which note the weights they need.
 void Engine::build(const ModelSpec& spec) {

@@ -45,9 +45,10 @@ WeightChanges changes_of(const std::vector<LoraUse>&, const Model&, const Notice
 
 class Engine {
  public:
-  explicit Engine(std::unique_ptr<Device> device);
+  explicit Engine(std::shared_ptr<Device> device);  // several engines may share one, each in its turn
 
   Device& device() { return *device_; }
+  const std::shared_ptr<Device>& shared_device() const { return device_; }
   const ModelSpec& spec() const { return spec_; }
   int64_t weight_bytes() const { return layout_.device_bytes(); }
   // Constructs the networks and lays out their weights; enough for plan() and memory(). Replaces the model held before.
@@ -102,7 +103,7 @@ class Engine {
   void require_room(const Ops::Plan& plan, std::span<const Job> jobs, const Pass& pass);
   std::vector<std::string> what_would_fit(std::span<const Job> jobs, const Pass& pass, int64_t room);
 
-  std::unique_ptr<Device> device_;
+  std::shared_ptr<Device> device_;
   Ops ops_;
   Tokenizer tokenizer_;
   ModelSpec spec_;

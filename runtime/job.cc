@@ -63,6 +63,8 @@ void each_field(AnyJob& job, Visit visit) {
   visit("hires_steps", job.hires_steps);
   visit("variation_seed", job.variation_seed);
   visit("variation_strength", job.variation_strength);
+  visit("refiner", job.refiner);
+  visit("refiner_start", job.refiner_start);
   visit("tile", job.tile);
 }
 

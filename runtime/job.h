@@ -65,6 +65,10 @@ struct Job {
   std::optional<uint64_t> variation_seed;  // nothing: seed + 1
   double variation_strength = 0;           // 0 to 1
 
+  // Another model for the last steps ("SDXL", section 2.5), and the share of denoising after which it takes over.
+  std::string refiner;  // a name, as the catalog finds it
+  double refiner_start = 0.8;
+
   std::string tile;  // x, y or xy: opposite edges meet without a seam
 };
 

@@ -2,10 +2,10 @@
 #include "runtime/painting.h"
 
 #include <algorithm>
-#include <array>
 #include <set>
 
 #include "core/error.h"
+#include "runtime/composition.h"
 #include "runtime/float_copy.h"
 #include "runtime/prompt_schedule.h"
 
@@ -50,6 +50,12 @@ std::vector<float> asked_timesteps(Device& device, const ScheduleConfig& config,
   return {asked.begin(), asked.end()};
 }
 
+size_t calls_between(const ScheduleConfig& config, const Schedule& schedule, size_t from, size_t to) {
+  size_t calls = 0;
+  for (size_t i = from; i < to; i++) calls += static_cast<size_t>(calls_of_step(config, schedule, i));
+  return calls;
+}
+
 Shape nchw(const Shape& nhwc) {
   return {nhwc[0], nhwc[3], nhwc[1], nhwc[2]};
 }
@@ -71,49 +77,59 @@ Painting::Painting(Ops& o, const Networks& nets, const Tokenizer& tokenizer, std
       checks_(checks),
       config_(checks.schedule ? *checks.schedule : schedule_config(job_, nets.spec)),
       schedule_(make_schedule(config_)) {
-  for (const Job& job : jobs)
-    guidance_.push_back(job.edit ? edit_guidance(job.guidance, job.image_guidance)
-                                 : text_guidance(job.guidance, job.guidance_rescale, nets.spec.unet->guidance_embedding > 0));
+  for (const Job& job : jobs) guidance_.push_back(guidance_of(job, *nets.spec.unet));
   const int factor = nets.spec.vae->factor();
   latent_ = {static_cast<int64_t>(batch()), job_.height / factor, job_.width / factor, nets.spec.vae->latent_channels};
   if (!pass.mask.empty()) latent_mask_ = shrunk_mask();
   if (pass.denoise && redraws_picture()) schedule_ = tail(std::move(schedule_), *job_.strength);
+  if (pass.part != Pass::Part::all) take_part();
   chunk_texts(tokenizer);
   reader_.emplace(nets.text_encoders, prompts_, layers_left_out(), nets.new_words, nets.texts);
   timesteps_ = asked_timesteps(o.device(), config_, schedule_);
   if (checks.draws == nullptr) draws_ = std::make_unique<SeededDraws>(job_.rng, seeds(false));
 }
 
+void Painting::take_part() {
+  const size_t step = handover_step(schedule_, job_.refiner_start, config_.noise.train_steps);
+  if (!takes_over()) return schedule_.steps.resize(step);
+  calls_before_ = calls_between(config_, schedule_, 0, step);
+  schedule_.begin = step;
+}
+
 // The prompts that are read during the run, each once: of all pictures together.
 void Painting::chunk_texts(const Tokenizer& tokenizer) {
   struct Scheduled {
-    PromptSchedule prompt, second, negative;
+    std::vector<PromptSchedule> parts;  // of the prompt
+    PromptSchedule second, negative;
   };
   const int calls = static_cast<int>(schedule_.timesteps.size());
   const auto schedule = [&](const std::string& text) { return schedule_prompt(take_tags(text).text, calls); };
   std::vector<Scheduled> pictures;
-  for (const Job& job : jobs_) pictures.push_back({schedule(job.prompt), schedule(job.prompt_2), schedule(job.negative)});
-  std::vector<std::vector<size_t>> known;
+  for (const Job& job : jobs_) {
+    pictures.push_back({.parts = {}, .second = schedule(job.prompt_2), .negative = schedule(job.negative)});
+    for (const auto& [text, weight] : composed_prompts(job)) pictures.back().parts.push_back(schedule_prompt(text, calls));
+  }
+  std::vector<std::vector<size_t>> known;  // which texts a prompt is made of
   for (size_t call = 0; call < static_cast<size_t>(calls); call++) {
     std::vector<size_t> now;
-    for (const Scheduled& s : pictures)
-      now.insert(now.end(), {s.prompt.at_step[call], s.second.at_step[call], s.negative.at_step[call]});
+    for (const Scheduled& s : pictures) {
+      now.insert(now.end(), {s.second.at_step[call], s.negative.at_step[call]});
+      for (const PromptSchedule& part : s.parts) now.push_back(part.at_step[call]);
+    }
     const auto at = std::find(known.begin(), known.end(), now);
     prompt_at_.push_back(static_cast<size_t>(at - known.begin()));
     if (at != known.end()) continue;
     known.push_back(std::move(now));
+    const auto read_now = [&](const PromptSchedule& s) -> const std::string& { return s.texts[s.at_step[call]]; };
     std::vector<BranchText> texts;
     for (const Scheduled& s : pictures) {
-      const std::string& against = s.negative.texts[s.negative.at_step[call]];
-      const BranchText positive{.prompt = s.prompt.texts[s.prompt.at_step[call]],
-                                .second = s.second.texts[s.second.at_step[call]]},
-          negative{.prompt = against, .zeros = nets_.spec.zeros_for_empty_negative && against.empty()};
-      if (guidance().branches.size() == 1)
-        texts.push_back(positive);
-      else if (job_.edit)
-        texts.insert(texts.end(), {positive, negative});
-      else
-        texts.insert(texts.end(), {negative, positive});
+      std::vector<BranchText> own;
+      for (const PromptSchedule& part : s.parts) own.push_back({.prompt = read_now(part), .second = read_now(s.second)});
+      const std::string& against = read_now(s.negative);
+      if (guidance().negative)
+        own.insert(own.begin() + static_cast<std::ptrdiff_t>(*guidance().negative),
+                   {.prompt = against, .zeros = nets_.spec.zeros_for_empty_negative && against.empty()});
+      texts.insert(texts.end(), own.begin(), own.end());
     }
     prompts_.push_back(chunk_prompts(tokenizer, texts, nets_.spec.text_encoders, nets_.new_words));
   }
@@ -122,7 +138,7 @@ void Painting::chunk_texts(const Tokenizer& tokenizer) {
 std::vector<int> Painting::layers_left_out() const {
   std::vector<int> left_out(prompts_.front().branches.size(), job_.clip_skip - 1);
   for (size_t i = 0; checks_.skip_positive_only && i < left_out.size(); i++)
-    if (i % texts_each() != prompt_text()) left_out[i] = 0;
+    if (is_negative(i % texts_each())) left_out[i] = 0;
   return left_out;
 }
 
@@ -217,7 +233,8 @@ void Painting::trace_text(const TextStates& states) const {
     checks_.trace->add(name, {count, rows.size() / count / width, width}, std::span<const float>(rows));
   };
   for (size_t text = 0; text < texts_each(); text++) {
-    const bool positive = text == prompt_text();
+    const bool positive = !is_negative(text);
+    if (positive && text != prompt_text()) continue;  // of composed prompts the first
     trace_ids(prompts_.front().branches[text], positive ? "prompt" : "negative");
     if (!job_.edit) add_states(positive ? "prompt_embeds" : "negative_prompt_embeds", std::span(&text, 1));
     if (states.pooled_width == 0) continue;
@@ -241,7 +258,7 @@ Tensor Painting::denoise(std::span<const TextStates> states, const Given& given,
   const int64_t size_count = nets_.spec.unet->size_count(states.front().pooled_width);
   std::vector<float> sizes;
   for (size_t text = 0; text < prompts_.front().branches.size(); text++) {
-    const std::vector<float> mine = size_numbers(job_, size_count, text % texts_each() != prompt_text());
+    const std::vector<float> mine = size_numbers(job_, size_count, is_negative(text % texts_each()));
     sizes.insert(sizes.end(), mine.begin(), mine.end());
   }
   const std::vector<Tensor> seen = see_controls();
@@ -249,9 +266,8 @@ Tensor Painting::denoise(std::span<const TextStates> states, const Given& given,
   for (size_t i = 0; i < seen.size(); i++) controls.push_back({nets_.controls[i], seen[i]});
   Predictor predictor(ops_, nets_.unet, controls, states, sizes, latent_, given.extra, guidance_, config_.noise.prediction,
                       timesteps_);
-  size_t call = 0, calls = 0;
-  for (size_t i = schedule_.begin; i < schedule_.steps.size(); i++)
-    calls += static_cast<size_t>(calls_of_step(config_, schedule_, i));
+  size_t call = 0;
+  const size_t calls = calls_between(config_, schedule_, schedule_.begin, schedule_.steps.size());
   bool first = true;
   predictor.set_observer([&](View outputs) {
     if (std::exchange(first, false)) trace("unet_out.first", outputs);
@@ -268,7 +284,7 @@ Tensor Painting::denoise(std::span<const TextStates> states, const Given& given,
       .denoise =
           [&](View latent, const Level& level) {
             if (real()) stop_if_cancelled();
-            const size_t prompt = prompt_at_[std::min(call, prompt_at_.size() - 1)];
+            const size_t prompt = prompt_at_[std::min(calls_before_ + call, prompt_at_.size() - 1)];
             predictor.use_prompt(prompt);
             predictor.use_controls(call, calls);
             Tensor clean = predictor(latent, level);

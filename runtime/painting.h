@@ -67,12 +67,15 @@ struct Networks {
 
 // What a pass starts from, on the host. Its pictures have the size that the job has.
 struct Pass {
-  std::vector<float> latents;                // [batch,h,w,C], scaled, in place of pictures
+  // Which of the steps it takes: all, those before another model takes over (Job::refiner_start), or those from there on.
+  enum class Part : uint8_t { all, before, after };
+  std::vector<float> latents;                // [batch,h,w,C], scaled, in place of pictures; after: where the other stopped
   std::vector<float> pictures;               // [1 or batch,H,W,3] in [-1,1]; empty: it starts from words alone
   std::vector<float> mask;                   // [H,W] from 0, kept, to 1, made anew; empty: all of it is
   std::vector<std::vector<float>> controls;  // what each ControlNet sees, [H,W,3] in [0,1]
-  bool denoise = true;                       // or `latents` are only decoded
-  bool decode = true;                        // or only the latents are wanted
+  Part part = Part::all;
+  bool denoise = true;  // or `latents` are only decoded
+  bool decode = true;   // or only the latents are wanted
 };
 
 class Painting {
@@ -99,11 +102,15 @@ class Painting {
   void stop_if_cancelled() const;
   // Not from pure noise. A masked part that is made anew altogether starts from noise, as the reference has it.
   bool redraws_picture() const {
-    return !(pass_.pictures.empty() && pass_.latents.empty()) && !job_.edit && (pass_.mask.empty() || *job_.strength < 1);
+    return !(pass_.pictures.empty() && pass_.latents.empty()) && !takes_over() && !job_.edit &&
+           (pass_.mask.empty() || *job_.strength < 1);
   }
+  bool takes_over() const { return pass_.part == Pass::Part::after; }
+  void take_part();
   size_t batch() const { return jobs_.size(); }
   const Guidance& guidance() const { return guidance_.front(); }  // its branches are those of all pictures
   size_t prompt_text() const { return guidance().branches[guidance().prompt].text; }
+  bool is_negative(size_t text) const { return guidance().negative == text; }       // of one picture's texts
   size_t texts_each() const { return prompts_.front().branches.size() / batch(); }  // of a picture
   std::vector<float> shrunk_mask() const;                                           // [h,w]
   std::vector<float> first_noise();                                                 // a draw, varied where the job says so
@@ -121,6 +128,7 @@ class Painting {
   Tensor mean_latent();   // the same, unscaled, without sampling: what an edit is shown
   Tensor masked_extra();  // what a network made for inpainting is shown: mask and masked picture, [batch,h,w,1+C]
   Tensor made_latent();
+  std::vector<float> handed_over() const;
   Tensor start(Given& given);          // the first latent
   std::vector<Tensor> see_controls();  // what each ControlNet sees of its picture
   Tensor denoise(std::span<const TextStates> states, const Given& given, Tensor x);
@@ -151,6 +159,7 @@ class Painting {
   std::vector<float> latent_mask_;  // [h,w]; empty: no mask
   std::unique_ptr<Draws> draws_;    // of the real run, unless the checks bring their own
   std::vector<float> timesteps_;    // at which the network is called
+  size_t calls_before_ = 0;         // of the model that this one takes over from
   int calls_ = 0;                   // of the network
   std::vector<float> pixels_, latents_;
   std::set<std::pair<size_t, std::string>> redone_;  // pictures and stages

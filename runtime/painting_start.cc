@@ -88,8 +88,14 @@ Tensor Painting::masked_extra() {
   return ops_.concat(mask, latent);
 }
 
+// A rehearsal may come before the latents.
+std::vector<float> Painting::handed_over() const {
+  return real() ? pass_.latents : std::vector<float>(static_cast<size_t>(latent_.size()));
+}
+
 // Draws in the reference's order: a sample of the picture, the first noise, a sample of the masked picture.
 Tensor Painting::start(Given& given) {
+  if (takes_over()) return ops_.upload(DType::f32, latent_, std::span<const float>(handed_over()));
   const bool masked = !pass_.mask.empty(), sees_mask = nets_.spec.task == Task::inpaint;
   Tensor picture;
   if (redraws_picture() || (masked && !sees_mask))

@@ -20,14 +20,24 @@ double deviation(std::span<const float> values) {
 
 }  // namespace
 
-Guidance text_guidance(double scale, double rescale, bool embedded) {
-  if (scale <= 1 || embedded) return {.branches = {{}}, .told = scale};
-  return {.branches = {{1 - scale, 0}, {scale, 1}}, .prompt = 1, .rescale = rescale};
+Guidance text_guidance(double scale, double rescale, bool embedded, std::span<const double> weights) {
+  if (embedded && weights.size() > 1)
+    throw fail(Code::unsupported, "prompts joined by AND need classifier-free guidance, and this model has its guidance within");
+  if (weights.size() > kMostPrompts)
+    throw fail(Code::usage, "{} prompts are joined by AND; at most {} can be", weights.size(), kMostPrompts);
+  if (embedded || (scale <= 1 && weights.size() == 1)) return {.branches = {{}}, .told = scale};
+  scale = std::max(scale, 1.0);
+  Guidance guidance{.branches = {{1, 0}}, .prompt = 1, .negative = 0, .rescale = rescale};
+  for (const double weight : weights) {
+    guidance.branches.front().weight -= scale * weight;
+    guidance.branches.push_back({scale * weight, guidance.branches.size()});
+  }
+  return guidance;
 }
 
 Guidance edit_guidance(double scale, double image_scale) {
   if (scale <= 1) return {.branches = {{}}};
-  return {.branches = {{scale, 0}, {image_scale - scale, 1}, {1 - image_scale, 1, false}}};
+  return {.branches = {{scale, 0}, {image_scale - scale, 1}, {1 - image_scale, 1, false}}, .negative = 1};
 }
 
 // Of values a text, those of the first branch for all pictures, then those of the second.

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <functional>
+#include <optional>
+#include <span>
 #include <vector>
 
 #include "nets/unet.h"
@@ -20,17 +22,21 @@ struct Branch {
 };
 
 struct Guidance {
-  std::vector<Branch> branches;  // in the order the reference gives them to the network
-  size_t prompt = 0;             // the branch that the positive prompt has: what rescaling aims at
-  double rescale = 0;            // "Common Diffusion Noise Schedules and Sample Steps Are Flawed", Lin et al. 2023, section 3.4
-  double told = 0;               // the scale that a network with a guidance embedding reads, and then does all by itself (LCM)
+  std::vector<Branch> branches;    // in the order the reference gives them to the network
+  size_t prompt = 0;               // the branch that the (first) positive prompt has: what rescaling aims at
+  std::optional<size_t> negative;  // which text is the negative prompt; none where nobody reads one
+  double rescale = 0;              // "Common Diffusion Noise Schedules and Sample Steps Are Flawed", Lin et al. 2023, section 3.4
+  double told = 0;                 // the scale that a network with a guidance embedding reads, and then does all by itself (LCM)
   bool operator==(const Guidance&) const = default;
 };
 
 // negative + scale * (positive - negative) ("Classifier-Free Diffusion Guidance", Ho and Salimans 2022, equation 6, with
 // w = scale - 1): texts are the negative prompt, then the positive one. At 1 and below the positive prompt alone, as text 0.
-// `embedded`: one branch that is told the scale.
-Guidance text_guidance(double scale, double rescale, bool embedded);
+// Several prompts: negative + scale * sum of weights[i] * (prompt i - negative) ("Compositional Visual Generation with
+// Composable Diffusion Models", Liu et al. 2022, equation 11), scale 1 at the least. `embedded`: one branch that is told the
+// scale. Throws Error(unsupported) for several prompts then, and Error(usage) for more than kMostPrompts.
+constexpr size_t kMostPrompts = 6;
+Guidance text_guidance(double scale, double rescale, bool embedded, std::span<const double> weights);
 // none + image_scale * (image - none) + scale * (prompt and image - image) ("InstructPix2Pix", Brooks et al. 2023, equation 3):
 // texts are the prompt, then the negative one; the picture is in the extra channels. At 1 and below one branch that sees both.
 Guidance edit_guidance(double scale, double image_scale);

@@ -241,6 +241,16 @@ Schedule tail(Schedule schedule, double strength) {
   return schedule;
 }
 
+size_t handover_step(const Schedule& schedule, double share, int train_steps) {
+  const double cutoff = std::nearbyint((1 - share) * train_steps);
+  size_t step = schedule.begin;
+  while (step < schedule.steps.size() && schedule.steps[step].from.t >= cutoff) step++;
+  if (step == schedule.begin || step == schedule.steps.size())
+    throw fail(Code::usage, "--refiner-start {} leaves {} no step: choose another share, or more steps", share,
+               step == schedule.begin ? "the model" : "the refiner");
+  return step;
+}
+
 // x / hypot(alpha, sigma) is what the network saw; v = alpha * noise - sigma * x0 there ("Progressive Distillation for Fast
 // Sampling of Diffusion Models", Salimans and Ho 2022, appendix D).
 CleanCoefficients predicted_clean(const Level& level, Prediction prediction) {

@@ -106,6 +106,10 @@ int calls_of_step(const ScheduleConfig& config, const Schedule& schedule, size_t
 // Throws Error(usage) when that leaves none.
 Schedule tail(Schedule schedule, double strength);
 
+// The step with which another model takes over, for the last 1 - share of the range of training steps, as the reference counts
+// it: the first whose timestep is below. Throws Error(usage) when one of the two has no step to take.
+size_t handover_step(const Schedule& schedule, double share, int train_steps);
+
 // An ancestral step from sigma `from` to sigma `to` goes down to `down` without noise, then up again by fresh noise of
 // deviation `up` ("Denoising Diffusion Probabilistic Models", Ho et al. 2020, equation 7, in the scaling of Karras et al.).
 struct AncestralStep {

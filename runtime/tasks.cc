@@ -15,14 +15,29 @@
 namespace cudream {
 namespace {
 
-// What one pass makes; or, where memory is planned, something of its size.
-using RunPass = std::function<Engine::Made(std::span<const Job>, const Pass&)>;
+constexpr uint64_t kOtherSeed = 7919;  // a step between seeds that people do not take
 
-// What the walk over the passes of jobs is about.
+// What one pass makes; or, where memory is planned, something of its size.
+using RunPass = std::function<Engine::Made(Engine&, std::span<const Job>, const Pass&)>;
+
+// What is the same for all passes of jobs that are made together.
 struct Walk {
-  const ModelSpec& spec;
-  RunPass run;
+  const Engines& engines;
+  RunPass run_with;
   Notice on_notice;
+
+  const ModelSpec& spec() const { return engines.base.spec(); }
+  Engine::Made run_base(std::span<const Job> jobs, const Pass& pass) const { return run_with(engines.base, jobs, pass); }
+  // One pass, which two models share where the job has a refiner. That one does not begin with noise, so only a sampler draws:
+  // from another seed, or it would repeat what came before.
+  Engine::Made run(std::vector<Job> jobs, Pass pass) const {
+    if (jobs.front().refiner.empty()) return run_base(jobs, pass);
+    pass.part = Pass::Part::before;
+    pass.decode = false;
+    const Pass rest{.latents = run_base(jobs, pass).latents, .part = Pass::Part::after};
+    for (Job& job : jobs) job.seed += kOtherSeed;
+    return run_with(*engines.refiner, jobs, rest);
+  }
 };
 
 // What a pass works on: one picture for the whole batch, or one for each of it.
@@ -118,7 +133,7 @@ Canvas resized(Canvas canvas, int width, int height) {
 
 // One pass over a canvas; the results have its size, and what was kept is as it was.
 std::vector<Image> paint(const Walk& walk, std::vector<Job> jobs, const Canvas& canvas) {
-  const int factor = walk.spec.vae->factor(), width = canvas.pictures[0].width, height = canvas.pictures[0].height;
+  const int factor = walk.spec().vae->factor(), width = canvas.pictures[0].width, height = canvas.pictures[0].height;
   for (Job& job : jobs) {
     job.width = round_up(width, factor);
     job.height = round_up(height, factor);
@@ -165,10 +180,9 @@ std::vector<Image> paint_region(const Walk& walk, const std::vector<Job>& jobs, 
 // The picture in the middle of a larger canvas, which is painted frame by frame, each with a seed of its own. Its outermost
 // pixels where it grows are painted again.
 std::vector<Image> paint_around(const Walk& walk, std::vector<Job> jobs, const Image& picture) {
-  constexpr uint64_t kNextFrame = 7919;  // a step between seeds that people do not take
   const OutpaintPlan plan =
       plan_outpaint(picture.width, picture.height, read_growth(jobs.front().grow, picture.width, picture.height),
-                    static_cast<int>(walk.spec.native_size));
+                    static_cast<int>(walk.spec().native_size));
   Image canvas{plan.width, plan.height, 3, {}};
   canvas.pixels.resize(static_cast<size_t>(plan.width) * static_cast<size_t>(plan.height) * 3);
   paste(canvas, picture, plan.kept.left, plan.kept.top);
@@ -178,8 +192,8 @@ std::vector<Image> paint_around(const Walk& walk, std::vector<Job> jobs, const I
 
   const std::vector<Image> controls = read_controls(jobs.front(), plan.width, plan.height, walk.on_notice);
   std::vector<Image> canvases(jobs.size(), canvas);
-  const int overlap = static_cast<int>(walk.spec.native_size) / 64;  // the edges of made pictures are a little wrong
-  const int blur = static_cast<int>(walk.spec.native_size) / 8;      // a long edge is seen from afar
+  const int overlap = static_cast<int>(walk.spec().native_size) / 64;  // the edges of made pictures are a little wrong
+  const int blur = static_cast<int>(walk.spec().native_size) / 8;      // a long edge is seen from afar
   for (Job& job : jobs) {
     job.mask_fill = "fill";
     job.mask_blur = std::max(job.mask_blur, blur);
@@ -191,26 +205,26 @@ std::vector<Image> paint_around(const Walk& walk, std::vector<Job> jobs, const I
     const std::vector<Image> made = paint(walk, jobs, part);
     for (size_t i = 0; i < canvases.size(); i++) paste(canvases[i], made[i], frame.left, frame.top);
     cover(unknown, frame);
-    for (Job& job : jobs) job.seed += kNextFrame;
+    for (Job& job : jobs) job.seed += kOtherSeed;
   }
   return canvases;
 }
 
-// A picture from words, enlarged, and partly redrawn at the larger size.
+// A picture from words, enlarged, and partly redrawn at the larger size. A refiner has a part in the second pass.
 std::vector<Image> paint_twice(const Walk& walk, std::vector<Job> jobs) {
   const Job& job = jobs.front();
-  const int factor = walk.spec.vae->factor();
+  const int factor = walk.spec().vae->factor();
   const Size size = hires_size(job, factor);
   Pass first{.controls = shown(read_controls(job, job.width, job.height, walk.on_notice))}, second;
   second.controls = shown(read_controls(job, size.width, size.height, unheard));
   if (job.hires_upscaler == "latent") {
     first.decode = false;
-    const std::vector<float> latents = walk.run(jobs, first).latents;
-    const int64_t channels = walk.spec.vae->latent_channels;
+    const std::vector<float> latents = walk.run_base(jobs, first).latents;
+    const int64_t channels = walk.spec().vae->latent_channels;
     second.latents = bilinear(latents, {static_cast<int64_t>(jobs.size()), job.height / factor, job.width / factor, channels},
                               size.height / factor, size.width / factor);
   } else {
-    for (const Image& small : walk.run(jobs, first).images) {
+    for (const Image& small : walk.run_base(jobs, first).images) {
       const auto values = to_floats(resize(small, size.width, size.height), Layout::hwc, Range::minus_one_one);
       second.pictures.insert(second.pictures.end(), values.begin(), values.end());
     }
@@ -257,22 +271,25 @@ void join(Ops::Plan& all, Ops::Plan one) {
 
 }  // namespace
 
-std::vector<Image> make_pictures(Engine& engine, const std::vector<Job>& jobs, const RunHooks& hooks, const RunChecks& checks) {
-  const auto run = [&](std::span<const Job> pass_jobs, const Pass& pass) { return engine.run(pass_jobs, pass, hooks, checks); };
-  return paint_jobs({engine.spec(), run, hooks.on_notice}, jobs);
+std::vector<Image> make_pictures(const Engines& engines, const std::vector<Job>& jobs, const RunHooks& hooks,
+                                 const RunChecks& checks) {
+  const auto run = [&](Engine& engine, std::span<const Job> pass_jobs, const Pass& pass) {
+    return engine.run(pass_jobs, pass, hooks, checks);
+  };
+  return paint_jobs({engines, run, hooks.on_notice}, jobs);
 }
 
 MemoryPlan plan_pictures(Engine& engine, const std::vector<Job>& jobs) {
   std::optional<MemoryPlan> plan;
-  const auto run = [&](std::span<const Job> pass_jobs, const Pass& pass) {
-    MemoryPlan one = engine.memory(pass_jobs, pass);
+  const auto run = [&](Engine& planned, std::span<const Job> pass_jobs, const Pass& pass) {
+    MemoryPlan one = planned.memory(pass_jobs, pass);
     if (plan)
       join(plan->job, std::move(one.job));
     else
       plan = std::move(one);
-    return nothing_made(engine.spec(), pass_jobs, pass);
+    return nothing_made(planned.spec(), pass_jobs, pass);
   };
-  paint_jobs({engine.spec(), run, unheard}, jobs);
+  paint_jobs({{engine}, run, unheard}, jobs);
   return *plan;
 }
 

@@ -7,13 +7,24 @@
 
 namespace cudream {
 
-// Makes the pictures of completed jobs that may share a pass (see pass_key), one each. Throws Error, also what reading the jobs'
-// picture throws.
+// The model that makes pictures, and the one that takes over from it where a job has a refiner.
+struct Engines {
+  Engine& base;
+  Engine* refiner = nullptr;
+
+  // Of jobs that may share the passes of both: they may read texts of different lengths.
+  std::string pass_key(const Job& job) const {
+    return base.pass_key(job) + (refiner != nullptr ? "\n" + refiner->pass_key(job) : "");
+  }
+};
+
+// Makes the pictures of completed jobs that may share their passes, one each. Throws Error, also what reading the jobs' picture
+// throws.
 //
 // A job with a picture works on it at the size that complete() chose, padded to what the autoencoder can halve; only_masked
 // works on the region around the mask at width x height instead, and the result has the size of the input picture. `grow` paints
 // around the picture, frame by frame. `hires` makes a picture from words twice, the second time larger.
-std::vector<Image> make_pictures(Engine&, const std::vector<Job>& jobs, const RunHooks& = {}, const RunChecks& = {});
+std::vector<Image> make_pictures(const Engines&, const std::vector<Job>& jobs, const RunHooks& = {}, const RunChecks& = {});
 
 // The memory that make_pictures() takes, over all its passes, from the same walk with nothing computed. Reads the pictures of the
 // jobs, whose sizes count.

@@ -64,14 +64,63 @@ TEST(Prompts, WildcardsAreDrawnFromTheSeedOfEachPicture) {
   EXPECT_THAT(program.run(generate("a __plant__", "--wildcards lists -o x.png")).err, HasSubstr("no wildcard list \"plant\""));
 }
 
+// The latents of all steps, one after the other.
+std::vector<float> latents(const Program& program, const std::string& prompt, const std::string& options = "") {
+  const Outcome o = program.run(generate(prompt, "--overwrite -o a.png --trace trace.safetensors " + options));
+  EXPECT_EQ(o.status, 0) << o.err;
+  const SafetensorsFile trace(program.path() / "trace.safetensors");
+  return trace.floats(trace.at("latents"));
+}
+
+// In one step of DDIM the latent is linear in the guided output, so Liu et al.'s equation 11 can be seen in latents alone.
+TEST(Prompts, JoinedByAndAreComposed) {
+  const Program program;
+  const std::string one = "--steps 1 --sampler ddim --guidance ";
+  const auto alone = [&](const std::string& prompt) { return latents(program, prompt, one + "1"); };
+  const std::vector<float> cat = alone("a cat"), dog = alone("a dog"), fog = alone("fog");
+  std::vector<float> want(cat.size());
+  for (size_t i = 0; i < want.size(); i++) want[i] = fog[i] + 3 * (1.2f * (cat[i] - fog[i]) - 0.5f * (dog[i] - fog[i]));
+  EXPECT_LE(relative_error(latents(program, "a cat:1.2 AND a dog:-0.5", one + "3 --negative fog"), want), 1e-5);
+  for (size_t i = 0; i < want.size(); i++) want[i] = 0.5f * (cat[i] + dog[i]);
+  EXPECT_LE(relative_error(latents(program, "a cat :0.5 AND a dog :0.5", one + "1"), want), 1e-5);
+  // Alone, a number is part of the words; so is "and".
+  EXPECT_NE(alone("a cat:2"), cat);
+  EXPECT_NE(alone("a cat and a dog"), latents(program, "a cat AND a dog", one + "1"));
+}
+
+TEST(Prompts, JoinedByAndMayChangeAndAreCounted) {
+  const Program program;
+  EXPECT_EQ(latents(program, "[a cat:a dog:0.5] AND fog"), latents(program, "[a cat|a dog] AND fog"));
+  EXPECT_NE(latents(program, "[a cat:a dog:0.5] AND fog"), latents(program, "a cat AND fog"));
+  const Outcome many = program.run(generate("a AND b AND c AND d AND e AND f AND g", "-o x.png"));
+  EXPECT_EQ(many.status, static_cast<int>(Code::usage));
+  EXPECT_THAT(many.err, HasSubstr("7 prompts are joined by AND; at most 6 can be"));
+  const Outcome lcm = program.run("generate 'a AND b' -m '" + golden_model("lcm").string() + "' -W 64 -H 64 --steps 1 -o x.png");
+  EXPECT_EQ(lcm.status, static_cast<int>(Code::unsupported)) << lcm.err;
+}
+
+// A sampler without a memory does not notice that the same model takes over.
+TEST(Refiner, GoesOnWhereTheModelStopped) {
+  const Program program;
+  const std::string ddim = "--steps 4 --sampler ddim --seed 3 ", self = "--refiner sd1 --refiner-start ";
+  EXPECT_EQ(latents(program, "[a cat:a dog:0.75]", ddim + self + "0.5"), latents(program, "[a cat:a dog:0.75]", ddim));
+  EXPECT_THAT(program.run("inspect a.png").out, AllOf(HasSubstr("Steps: 4")));
+  const auto refusal = [&](const std::string& options, Code code) {
+    const Outcome o = program.run(generate("x", options + " -o x.png"));
+    EXPECT_EQ(o.status, static_cast<int>(code)) << o.err;
+    return o.err;
+  };
+  EXPECT_THAT(refusal("--refiner sd1 --refiner-start 0.0001", Code::usage), HasSubstr("leaves the model no step"));
+  EXPECT_THAT(refusal("--refiner sd1 --refiner-start 0.9999 --sampler ddim", Code::usage),
+              HasSubstr("leaves the refiner no step"));
+  EXPECT_THAT(refusal("--refiner sd1 --refiner-start 1", Code::usage), HasSubstr("above 0 and below 1"));
+  EXPECT_THAT(refusal("--refiner '" + golden_model("sdxl-refiner.safetensors").string() + "'", Code::unsupported),
+              HasSubstr("cannot take over from sd1: its latents are not those of the model"));
+}
+
 TEST(Prompts, MayChangeDuringTheRun) {
   const Program program;
-  const auto latents = [&](const std::string& prompt) {  // of both steps, one after the other
-    const Outcome o = program.run(generate(prompt, "--overwrite -o a.png --trace trace.safetensors"));
-    EXPECT_EQ(o.status, 0) << o.err;
-    const SafetensorsFile trace(program.path() / "trace.safetensors");
-    return trace.floats(trace.at("latents"));
-  };
+  const auto latents = [&](const std::string& prompt) { return cudream::latents(program, prompt); };
   const std::vector<float> cat = latents("a cat"), dog = latents("a dog"), changed = latents("a [cat:dog:0.5]");
   const auto half = static_cast<std::ptrdiff_t>(cat.size() / 2);
   EXPECT_TRUE(std::equal(cat.begin(), cat.begin() + half, changed.begin()));

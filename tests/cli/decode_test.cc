@@ -35,6 +35,11 @@ TEST(Decode, FinishesTheSamePicture) {
   EXPECT_EQ(program.read("a.png"), program.read("whole.png"));
   EXPECT_EQ(program.run("decode a.latent.safetensors").status, 7) << "nothing is overwritten unasked";
 
+  kept.job.refiner = "../other";
+  write_latent(program.path() / "c.latent.safetensors", kept);
+  EXPECT_THAT(program.run("decode c.latent.safetensors").err, HasSubstr("\"../other\" is no model name"));
+  kept.job.refiner = "";
+
   kept.job.width = 128;
   write_latent(program.path() / "b.latent.safetensors", kept);
   EXPECT_THAT(program.run("decode b.latent.safetensors").err, HasSubstr("no picture of 128 x 64 pixels"));

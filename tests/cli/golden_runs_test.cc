@@ -66,6 +66,29 @@ TEST_P(GoldenAdapter, FollowsTheReference) {
   check_golden_run(run, fmt::format("--precision f32 --device cpu {} '{}'", option, path), kFloat);
 }
 
+// The base model takes four of five steps, the refiner the last: recorded as two runs, of which one hands its latents over.
+TEST(GoldenRefiner, TakesOverAsTheReferenceDoes) {
+  const Program program;
+  const std::filesystem::path runs = golden() / "golden", base = runs / "sdxl/base_to_80";
+  const Outcome o = program.run(fmt::format(
+      "generate -m '{}' --refiner '{}' --refiner-start 0.8 --config '{}.json' --noise '{}.safetensors' --trace trace.safetensors "
+      "--precision f32 --device cpu -o out/",
+      golden_model("sdxl.safetensors").string(), golden_model("sdxl-refiner.safetensors").string(), base.string(),
+      base.string()));
+  ASSERT_EQ(o.status, 0) << o.err;
+  const SafetensorsFile got(program.path() / "trace.safetensors"), first(base.string() + ".safetensors"),
+      second(runs / "sdxl-refiner/ensemble_from_80.safetensors");
+  std::vector<float> want = first.floats(first.at("latents"));
+  const std::vector<float> last = second.floats(second.at("latents"));
+  want.insert(want.end(), last.begin(), last.end());
+  EXPECT_LE(relative_error(got.floats(got.at("latents")), want), kFloat.latents);
+  for (const auto& [tensor, limit] : {std::pair("prompt_embeds", kFloat.text),
+                                      {"negative_prompt_embeds", kFloat.text},
+                                      {"unet_out.first", kFloat.network},
+                                      {"final_image", kFloat.image}})
+    EXPECT_LE(relative_error(got.floats(got.at(tensor)), second.floats(second.at(tensor))), limit) << tensor;
+}
+
 class Bf16Run : public GoldenRun {};
 
 TEST_P(Bf16Run, StaysNear) {

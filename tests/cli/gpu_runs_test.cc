@@ -95,7 +95,9 @@ TEST_P(GpuJob, MakesTheSamePicture) {
 INSTANTIATE_TEST_SUITE_P(Float, GpuJob,
                          testing::Values("--image p.png --mask m.png --only-masked -W 32 -H 32", "--image p.png --grow 0,0,8,0",
                                          "-W 32 -H 32 --hires 1.5 --hires-steps 2", "-W 64 -H 64 --tile xy",
-                                         "-W 32 -H 32 --variation-seed 2 --variation-strength 0.2"),
+                                         "-W 32 -H 32 --variation-seed 2 --variation-strength 0.2",
+                                         "-W 32 -H 32 --steps 2 --refiner-start 0.5 "
+                                         "--refiner '" CUDREAM_SOURCE_DIR "/tests/golden/models/sd1.safetensors'"),
                          [](const auto& job) { return "Job" + std::to_string(job.index); });
 
 TEST(GpuProgram, OutOfMemoryIsOneLineAndAStatus) {

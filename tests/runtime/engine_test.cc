@@ -116,6 +116,16 @@ TEST_P(Together, EachPictureIsTheOneMadeAlone) {
   EXPECT_NE(made[0].pixels, made[2].pixels);
 }
 
+TEST_P(Together, ComposedPromptsAndARefinerChangeNothingOfThat) {
+  std::vector<Job> jobs{job("a red house AND fog:0.5", 5, 7), job("two boats AND calm sea:0.5", 9, 3)};
+  for (Job& one : jobs) one.refiner = "itself", one.refiner_start = 0.5;
+  const Engines engines{engine_, &engine_};
+  const std::vector<Image> made = make_pictures(engines, jobs);
+  ASSERT_EQ(made.size(), jobs.size());
+  EXPECT_EQ(engines.pass_key(jobs[0]), engines.pass_key(jobs[1]));
+  for (size_t i = 0; i < jobs.size(); i++) EXPECT_EQ(make_pictures(engines, {jobs[i]}).front().pixels, made[i].pixels) << i;
+}
+
 TEST_P(Together, ATextIsEncodedOnce) {
   const Job one = job("a red house", 5, 7), other = job("a blue house", 5, 7);
   EXPECT_TRUE(encodes(one));

@@ -5,6 +5,7 @@
 
 #include <functional>
 
+#include "core/error.h"
 #include "runtime/engine.h"
 
 namespace cudream {
@@ -37,6 +38,36 @@ TEST(PassKey, TellsApartWhatChangesAPicture) {
   EXPECT_NE(changing, key([](Job& j) { j.prompt = "a [cat:fox:0.5]"; }));
   EXPECT_EQ(changing, key([](Job& j) { j.prompt = "a [cat:dog:0.5]", j.seed = 3; }));
   EXPECT_EQ(key([](Job& j) { j.prompt = "a [quiet] house"; }), plain) << "only a weight";
+  EXPECT_NE(key([](Job& j) { j.refiner = "one"; }), key([](Job& j) { j.refiner = "two"; }));
+  EXPECT_NE(key([](Job& j) { j.refiner = "one"; }), key([](Job& j) { j.refiner = "one", j.refiner_start = 0.5; }));
+}
+
+TEST(PassKey, OfPromptsJoinedByAndTellsNumberAndWeights) {
+  const ModelSpec spec = random_spec("sd15");
+  const Tokenizer tokenizer;
+  const auto key = [&](const std::string& prompt, const std::string& negative = "", double guidance = 7) {
+    return pass_key({.prompt = prompt, .negative = negative, .width = 64, .height = 64, .guidance = guidance}, spec, tokenizer,
+                    {});
+  };
+  const std::string two = key("a cat AND fog");
+  EXPECT_EQ(key("a boat AND rain", "blurry", 3), two);
+  EXPECT_NE(key("a cat and fog"), two);
+  EXPECT_NE(key("a cat AND fog AND rain"), two);
+  EXPECT_NE(key("a cat AND fog:0.5"), two);
+  EXPECT_NE(key("a cat AND fog BREAK rain"), two) << "two chunks";
+  EXPECT_NE(key("a cat AND fog", "rain BREAK snow", 1), two) << "the negative prompt is read without guidance too";
+  EXPECT_NE(key("[cat:dog:0.5] AND fog"), key("[cat:fox:0.5] AND fog"));
+  EXPECT_THROW(key("a AND b AND c AND d AND e AND f AND g"), Error);
+}
+
+TEST(PassKey, CountsNoPromptThatIsNotRead) {
+  ModelSpec spec = random_spec("sd15");
+  const Tokenizer tokenizer;
+  spec.unet->guidance_embedding = 256;  // LCM reads no negative prompt
+  const auto key = [&](const std::string& prompt) {
+    return pass_key({.prompt = prompt, .negative = "rain BREAK fog", .width = 64, .height = 64}, spec, tokenizer, {});
+  };
+  EXPECT_NE(key("a house BREAK a boat"), key("a house"));
 }
 
 }  // namespace
