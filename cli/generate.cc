@@ -8,6 +8,7 @@
 #include "cli/commands.h"
 #include "cli/produce.h"
 #include "core/error.h"
+#include "runtime/foreign_settings.h"
 #include "runtime/picture/parameters.h"
 
 namespace cudream {
@@ -28,12 +29,16 @@ struct Stored {
   std::vector<std::string> controls;
 };
 
-Stored settings_of_picture(const std::filesystem::path& path) {
+// Of a picture of ours, all that it was made with; of one that A1111 or a tool like it made, what its text says.
+Stored settings_of_picture(const std::filesystem::path& path, const Notice& on_notice) {
   const Metadata metadata = read_metadata(path);
-  if (metadata.job.empty())
-    throw fail(
-        Code::unsupported, "--from {}: {}", path.string(),
-        metadata.parameters.empty() ? "holds no settings" : "was made by another program; `cudream inspect` shows its settings");
+  if (metadata.job.empty()) {
+    const Parameters parameters = read_parameters(metadata.parameters);
+    if (parameters.values.empty()) throw fail(Code::unsupported, "--from {}: holds no settings", path.string());
+    Stored stored{.job = job_from_parameters(parameters, on_notice), .image = {}, .mask = {}, .controls = {}};
+    if (stored.job.strength) stored.image = "that its settings do not name";
+    return stored;
+  }
   const auto json = nlohmann::json::parse(metadata.job, nullptr, false);
   if (json.is_discarded()) throw fail(Code::bad_file, "--from {}: its settings are not JSON", path.string());
   Stored stored{.job = job_from_json(json),
@@ -50,7 +55,7 @@ Stored settings_of_picture(const std::filesystem::path& path) {
 // What was stored comes first; then what stands on the command line is set once more, over it. A picture that it was made from
 // has to be given again: files that a picture names are not opened.
 void take_settings(Options& options, CLI::App& app) {
-  const Stored stored = settings_of_picture(options.from);
+  const Stored stored = settings_of_picture(options.from, [&](const std::string& text) { options.host.notice(text); });
   Job& job = options.job.job;
   job = stored.job;
   options.job.seed = job.seed;

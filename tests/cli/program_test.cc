@@ -6,6 +6,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "runtime/picture/image.h"
+
 namespace cudream {
 namespace {
 
@@ -99,6 +101,25 @@ TEST(Generate, PicturesSayThatAModelMadeThemUnlessToldNotTo) {
     ASSERT_EQ(again.status, 0) << again.err;
     EXPECT_EQ(program.read(said), program.read(std::string("again.") + suffix));
   }
+}
+
+TEST(Generate, MakesThePictureOfAnotherProgramAgain) {
+  const Program program;
+  ASSERT_EQ(program.run("generate 'a red house' " + kQuick + "--rng philox -o a.png").status, 0);
+  Metadata theirs = read_metadata(program.path() / "a.png");
+  theirs.job = "";
+  write_image(program.path() / "theirs.png", read_image(program.path() / "a.png"), theirs, Exists::refuse);
+  const Outcome again = program.run("generate --from theirs.png -o b.png");
+  ASSERT_EQ(again.status, 0) << again.err;
+  EXPECT_EQ(program.read("b.png"), program.read("a.png"));
+
+  theirs.parameters.replace(theirs.parameters.find("Steps: "), 0, "Denoising strength: 0.5, Face restoration: CodeFormer, ");
+  write_image(program.path() / "from.png", read_image(program.path() / "a.png"), theirs, Exists::refuse);
+  const Outcome bare = program.run("generate --from from.png -o c.png");
+  EXPECT_EQ(bare.status, 2);
+  EXPECT_THAT(bare.err, testing::AllOf(HasSubstr("--image"), HasSubstr("Face restoration")));
+  EXPECT_EQ(program.run("generate --from from.png --image a.png -o c.png").status, 0);
+  EXPECT_EQ(program.run("generate --from from.png --image a.png --strict -o d.png").status, 10);
 }
 
 TEST(Plan, ForeseesEveryPass) {
