@@ -92,6 +92,7 @@ BatchRun::BatchRun(const BatchOptions& options, const ItemParser& parser, const 
       names_(options.output / "", true, options.overwrite ? Exists::replace : Exists::refuse),
       journal_(journal_of(options)),
       catalog_(open_catalog(options.host)),
+      wildcards_(open_wildcards(options.host, catalog_)),
       results_(items.size()),
       keys_(items.size()),
       first_keys_(items.size()),
@@ -148,10 +149,11 @@ void BatchRun::run_models() {
     if (!items.empty() && !finish_requested) paint_model(names, items);
 }
 
-// The bytes of the LoRAs and textual inversions that an item names, as hashes: for its key.
-std::string BatchRun::adapters_text(const BatchItem& wanted) {
+// What an item names beside its model, as hashes, for its key: LoRAs, textual inversions, the lists of its wildcards.
+std::string BatchRun::named_beside(const BatchItem& wanted) {
   Job job = wanted.options.job;
-  std::string text;
+  const std::string lists = wildcards_.lists_behind(job.prompt + "\n" + job.negative);
+  std::string text = lists.empty() ? "" : "\n" + sha256(std::as_bytes(std::span(lists)));
   try {
     const Adapters adapters = find_adapters(catalog_, job);
     std::vector<fs::path> files = adapters.inversions;
@@ -171,7 +173,7 @@ std::string BatchRun::adapters_text(const BatchItem& wanted) {
 // What the journal knows of an item.
 void BatchRun::find_out(const std::string& model, size_t item) {
   const BatchItem& wanted = items_[item];
-  const std::string setting = model + adapters_text(wanted);
+  const std::string setting = model + named_beside(wanted);
   BatchItem first = wanted;
   first.nth = 0;
   const std::string plain = parser_.key(first, setting, 0);

@@ -15,6 +15,7 @@
 #include "core/background.h"
 #include "core/error.h"
 #include "runtime/batch/journal.h"
+#include "runtime/wildcards.h"
 
 namespace cudream {
 
@@ -65,7 +66,7 @@ class BatchRun {
  private:
   void run_models();
   void find_out(const std::string& model, size_t item);
-  std::string adapters_text(const BatchItem&);
+  std::string named_beside(const BatchItem&);
   void paint_model(const ModelNames& names, const std::vector<size_t>& items);
   // An item whose job is complete.
   struct Ready {
@@ -101,6 +102,7 @@ class BatchRun {
   OutputNames names_;  // for items whose own name is taken
   Journal journal_;
   Catalog catalog_;
+  Wildcards wildcards_;
   std::map<std::filesystem::path, std::string> hashes_;  // of adapter files
   std::vector<BatchResult> results_;
   std::vector<std::string> keys_, first_keys_;  // of each item; of the first picture of its --count

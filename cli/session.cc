@@ -72,6 +72,10 @@ Catalog open_catalog(const HostOptions& host) {
   return Catalog(model_places(host.models_dirs, demo_folder()));
 }
 
+Wildcards open_wildcards(const HostOptions& host, const Catalog& catalog) {
+  return Wildcards(host.wildcards.empty() ? catalog.places().models.parent_path() / "wildcards" : host.wildcards);
+}
+
 std::string configured_model() {
   const fs::path file = config_file();
   if (!fs::exists(file)) return "";
@@ -132,10 +136,7 @@ std::string cannot_take_over(const ModelSpec& refiner, const ModelSpec& base) {
 }  // namespace
 
 Session::Session(const HostOptions& host, const ModelNames& names, Progress& progress)
-    : host_(host),
-      catalog_(open_catalog(host)),
-      progress_(progress),
-      wildcards_(host.wildcards.empty() ? catalog_.places().models.parent_path() / "wildcards" : host.wildcards) {
+    : host_(host), catalog_(open_catalog(host)), progress_(progress), wildcards_(open_wildcards(host, catalog_)) {
   const ModelChoice choice = choose_model(host, names.model, names.task);
   model_name_ = choice.name;
   const Model model = open_chosen(host, choice, names.vae);

@@ -26,6 +26,7 @@ void finish_on_terminate();
 // The folder of the shipped demo model: beside the program's prefix when installed, in the source tree when built there.
 std::filesystem::path demo_folder();
 Catalog open_catalog(const HostOptions&);
+Wildcards open_wildcards(const HostOptions&, const Catalog&);  // those beside the models folder, unless the options say others
 
 // The model that `cudream models --default NAME` chose; empty: none. Kept in $XDG_CONFIG_HOME/cudream/config.json.
 std::string configured_model();

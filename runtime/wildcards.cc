@@ -1,7 +1,10 @@
 // Reading lists, drawing from them.
 #include "runtime/wildcards.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
+#include <set>
 #include <sstream>
 
 #include "core/error.h"
@@ -112,6 +115,22 @@ std::string Wildcards::expand(std::string_view text, uint64_t seed) const {
     return out;
   };
   return expand_at(expand_at, text, 0);
+}
+
+std::string Wildcards::lists_behind(std::string_view text) const {
+  std::set<std::string> names;  // each list once, so that those that lead back to themselves end
+  for (std::vector<std::string_view> unread{text}; !unread.empty();) {
+    const std::string_view part = unread.back();
+    unread.pop_back();
+    for (size_t i = 0; i < part.size(); i++) {
+      const auto list = lists_.find(name_at(part, i));
+      if (list != lists_.end() && names.insert(list->first).second)
+        unread.insert(unread.end(), list->second.begin(), list->second.end());
+    }
+  }
+  std::string lists;
+  for (const std::string& name : names) lists += fmt::format("__{}__\n{}\n", name, fmt::join(lists_.at(name), "\n"));
+  return lists;
 }
 
 bool has_wildcards(std::string_view text) {

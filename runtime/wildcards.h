@@ -22,6 +22,8 @@ class Wildcards {
   // What is drawn depends on the seed and the template alone. A backslash keeps the next character as it is.
   // Throws Error(not_found) for a list that is not there, Error(usage) for one that leads back to itself.
   std::string expand(std::string_view text, uint64_t seed) const;
+  // All that a text may draw from, as text: where it is the same, equal seeds draw the same.
+  std::string lists_behind(std::string_view text) const;
 
  private:
   std::filesystem::path folder_;

@@ -151,6 +151,21 @@ TEST(Batch, ALoraThatChangedMakesANewItem) {
   EXPECT_EQ(program.files_in("out"), 2u);
 }
 
+TEST(Batch, AWildcardListThatChangedMakesANewItem) {
+  const Program program;
+  program.write("lists/animal.txt", "a __kind__ cat\n");
+  program.write("lists/kind.txt", "red\n");
+  program.write("lists/other.txt", "sea\n");
+  program.write("b.txt", "__animal__ " + kQuick + "\na house " + kQuick + "\n");
+  const auto run = [&] { return program.run("batch b.txt -o out --wildcards lists").err; };
+  EXPECT_THAT(run(), HasSubstr("2 of 2 pictures done"));
+  program.write("lists/other.txt", "hill\n");
+  EXPECT_THAT(run(), HasSubstr("2 of 2 pictures done (2 before this run)"));
+  program.write("lists/kind.txt", "blue\n");
+  EXPECT_THAT(run(), HasSubstr("2 of 2 pictures done (1 before this run)"));
+  EXPECT_EQ(program.files_in("out"), 3u);
+}
+
 TEST(Batch, ListsWhatItWouldMake) {
   const Program program;
   program.write("p.yaml", "defaults: {steps: 1}\nitems:\n  - {prompt: house, seed: 1..3, sampler: [ddim, euler]}\n");

@@ -117,6 +117,18 @@ TEST(GpuProgram, AJobThatDoesNotFitIsRefusedWithWhatWould) {
   EXPECT_FALSE(program.has("a.png"));
 }
 
+TEST(GpuProgram, AnItemThatDoesNotFitFailsAlone) {
+  const Program program;
+  program.write("b.txt", "a house --steps 1 -W 64 -H 64\na house --steps 1 -W 1024 -H 1024\na boat --steps 1 -W 64 -H 64\n");
+  const std::string batch = "batch b.txt -o out --device cuda --precision f32 --seed 1 -m '" +
+                            (golden() / "models" / "sd1.safetensors").string() + "' ";
+  const Outcome o = program.run(batch, "CUDREAM_VGPU_MEMORY=96");
+  EXPECT_EQ(o.status, 9) << o.err;
+  EXPECT_THAT(o.err, testing::AllOf(testing::HasSubstr("it would fit with --width"),
+                                    testing::HasSubstr("2 of 3 pictures done, 1 failed")));
+  EXPECT_EQ(program.files_in("out"), 2u);
+}
+
 TEST(GpuProgram, AFailedLaunchIsOneLineAndAStatus) {
   const Program program;
   const Outcome o = program.run(kTiny, "CUDREAM_VGPU_FAIL_LAUNCH=200");

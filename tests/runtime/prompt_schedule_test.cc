@@ -76,6 +76,9 @@ TEST(WildcardsTest, DrawFromTheSeed) {
   EXPECT_THAT(message_of([&] { wildcards.expand("__../passwd__", 1); }, Code::not_found),
               HasSubstr("no wildcard list \"../passwd\""));
   EXPECT_THAT(message_of([&] { wildcards.expand("__loop__", 1); }, Code::usage), HasSubstr("lead back to themselves"));
+  EXPECT_EQ(wildcards.lists_behind("a __loop__ __none__ __animals/cats__"),
+            "__animals/cats__\nlion\ntiger\n{black|white} cat\n__loop__\n__loop__\n");
+  EXPECT_EQ(wildcards.lists_behind("plain {one|two}"), "");
 }
 
 TEST(NewWords, BecomeTheirTokens) {
