@@ -200,8 +200,9 @@ GoldenRun golden_run(const std::filesystem::path& file) {
     pair("target_size", job.target_height, job.target_width);
     const std::string kind = j.at("kind");
     const auto beside = [&](const char* suffix) { return file.parent_path() / (file.stem().string() + suffix); };
-    if (kind == "img2img" || kind == "sdxl-img2img" || kind == "inpaint" || kind == "instruct") job.image = beside(".image.png");
-    if (kind == "inpaint") job.mask = beside(".mask.png");
+    const bool inpaint = kind.ends_with("inpaint");
+    if (kind.ends_with("img2img") || inpaint || kind == "instruct") job.image = beside(".image.png");
+    if (inpaint) job.mask = beside(".mask.png");
     if (kind == "controlnet") job.control_images = {beside(".image.png")};
     job.edit = kind == "instruct";
     run.schedule = from_diffusers(j.at("scheduler_class").get<std::string>(), j.at("scheduler_config"), job.steps);

@@ -26,17 +26,22 @@ inline bool is_unguided(const std::string& name) {
   return name == "txt2img_noguidance" || name.starts_with("turbo_") || name == "txt2img_4step";
 }
 
+// Of a family's model, or of another.
+inline std::filesystem::path model_of_run(const std::string& run) {
+  const std::string family = run.substr(0, run.find('/'));
+  const std::filesystem::path file = golden_model(family + ".safetensors");
+  return std::filesystem::exists(file) ? file : golden_model(family);
+}
+
 // `run`: "sd1/txt2img_ddim5".
-inline void check_golden_run(const std::string& run, const std::string& options, const Limits& limits) {
-  const std::string family = run.substr(0, run.find('/')), name = run.substr(family.size() + 1);
-  const std::filesystem::path folder = golden() / "golden" / family, file = golden_model(family + ".safetensors"),
-                              model = std::filesystem::exists(file) ? file : golden_model(family);
+inline void check_golden_run(const std::string& run, const std::string& options, const Limits& limits,
+                             const std::filesystem::path& model) {
+  const std::string name = run.substr(run.find('/') + 1), files = recorded_run(run).string();
   const Program program;
-  const Outcome o =
-      program.run("generate -m '" + model.string() + "' --config '" + (folder / (name + ".json")).string() + "' --noise '" +
-                  (folder / (name + ".safetensors")).string() + "' --trace trace.safetensors -o out/ " + options);
+  const Outcome o = program.run("generate -m '" + model.string() + "' --config '" + files + ".json' --noise '" + files +
+                                ".safetensors' --trace trace.safetensors -o out/ " + options);
   ASSERT_EQ(o.status, 0) << o.err;
-  const SafetensorsFile got(program.path() / "trace.safetensors"), want(folder / (name + ".safetensors"));
+  const SafetensorsFile got(program.path() / "trace.safetensors"), want(files + ".safetensors");
   const std::vector<std::pair<std::string, double>> checked{{"ids.tokenizer.prompt", 0},
                                                             {"ids.tokenizer.negative", 0},
                                                             {"prompt_embeds", limits.text},
@@ -69,6 +74,10 @@ inline void check_golden_run(const std::string& run, const std::string& options,
         << tensor << " " << relative_error(ours, theirs);  // an empty negative prompt is all zeros
   }
   EXPECT_GE(compared, 5);
+}
+
+inline void check_golden_run(const std::string& run, const std::string& options, const Limits& limits) {
+  check_golden_run(run, options, limits, model_of_run(run));
 }
 
 }  // namespace cudream

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/cli/golden_run.h"
+#include "tests/golden/derived.h"
 
 namespace cudream {
 namespace {
@@ -18,7 +19,7 @@ std::vector<std::string> runs() {
       const std::string name = entry.path().stem().string();
       const auto is = [&](const char* kind) { return name.starts_with(kind); };
       const bool known =
-          is("txt2img_") || is("img2img_") || is("turbo_") || is("inpaint4_") || is("inpaint9_") || is("outpaint_") || is("edit");
+          is("txt2img_") || is("img2img_") || is("turbo_") || is("inpaint4") || is("inpaint9_") || is("outpaint_") || is("edit");
       if (entry.path().extension() == ".json" && known && name != "txt2img_taesd" && name != "inpaint9_f8")
         names.push_back(family + "/" + name);
     }
@@ -64,6 +65,29 @@ TEST_P(GoldenAdapter, FollowsTheReference) {
   const auto& [run, option, file] = GetParam();
   const std::string path = (golden() / "models" / file).string();
   check_golden_run(run, fmt::format("--precision f32 --device cpu {} '{}'", option, path), kFloat);
+}
+
+// Models that differ from a golden one in some tensors: SDXL that fills in and that edits, ControlNets of SDXL and SD 2.
+class DerivedRun : public testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Cpu, DerivedRun,
+                         testing::Values("sdxl-inpaint/inpaint9_s080", "sdxl-instruct/edit", "sdxl/controlnet", "sd2/controlnet"),
+                         [](const auto& run) { return name_of_run(run.param); });
+
+TEST_P(DerivedRun, FollowsTheReference) {
+  const std::string run = GetParam(), base = run.substr(0, run.find_first_of("-/"));
+  const TemporaryFolder folder;
+  const fs::path derived = write_derived(folder.path(), base, recorded_run(run).string() + ".safetensors");
+  const std::string options = "--precision f32 --device cpu ";
+  if (run.ends_with("controlnet"))
+    check_golden_run(run, options + "--control '" + derived.string() + ":0.8'", kFloat);
+  else
+    check_golden_run(run, options, kFloat, derived);
+}
+
+// Matrices and convolutions stored in eight bits.
+TEST(GoldenF8, FollowsTheReference) {
+  check_golden_run("sd1-inpaint/inpaint9_f8", "--precision f32 --device cpu", kFloat,
+                   golden_model("sd1-inpaint-f8_e4m3.safetensors"));
 }
 
 // The base model takes four of five steps, the refiner the last: recorded as two runs, of which one hands its latents over.
