@@ -10,7 +10,7 @@
 namespace cudream {
 namespace {
 
-constexpr uint64_t kMaxPickle = 64 << 20;
+constexpr uint64_t kMaxPickle = 16 << 20;
 
 std::vector<std::byte> bytes_of(const ByteSource& file, const ByteRange& range) {
   std::vector<std::byte> bytes(range.bytes);

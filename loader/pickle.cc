@@ -13,6 +13,8 @@
 namespace cudream {
 namespace {
 
+constexpr size_t kMostValues = 1 << 20;  // the notes of a long training are some ten thousand; each takes more memory than file
+
 constexpr std::string_view kOrderedDict = "collections OrderedDict", kTensor = "torch._utils _rebuild_tensor_v2",
                            kParameter = "torch._utils _rebuild_parameter";
 
@@ -122,6 +124,7 @@ class Machine {
   }
 
   void push(Value value) {
+    if (values_.size() == kMostValues) throw broken("it has more values than any checkpoint");
     values_.push_back(std::move(value));
     stack_.push_back(values_.size() - 1);
   }

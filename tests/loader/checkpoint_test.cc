@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "loader/hash.h"
 #include "loader/model.h"
+#include "loader/pickle.h"
 
 namespace cudream {
 namespace {
@@ -46,6 +47,19 @@ TEST(Checkpoint, ReadsWhatPyTorchWrites) {
     }
   }
   EXPECT_GT(read, 12u);
+}
+
+// A byte of a pickle makes a value of a hundred: their number is bounded.
+TEST(Checkpoint, RefusesAPickleThatWouldFillTheMemory) {
+  std::vector<std::byte> pickle{std::byte{0x80}, std::byte{2}};
+  pickle.resize(2 << 20, std::byte{'N'});
+  try {
+    read_pickle(pickle, "model.ckpt");
+    ADD_FAILURE() << "it was read";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), Code::bad_file);
+    EXPECT_THAT(e.what(), HasSubstr("more values than any checkpoint"));
+  }
 }
 
 TEST(Checkpoint, RefusesWhatItDoesNotKnow) {
