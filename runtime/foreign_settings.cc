@@ -61,9 +61,9 @@ void take_size(Settings& from, Job& job) {
   const std::string* size = from.text("Size");
   if (size == nullptr) return;
   const char *begin = size->data(), *end = begin + size->size(), *x = std::find(begin, end, 'x');
-  const auto whole = [](const char* from, const char* to, int& number) {
-    const auto [rest, wrong] = std::from_chars(from, to, number);
-    return wrong == std::errc() && rest == to;
+  const auto whole = [](const char* first, const char* last, int& number) {
+    const auto [rest, wrong] = std::from_chars(first, last, number);
+    return wrong == std::errc() && rest == last;
   };
   if (x == end || !whole(begin, x, job.width) || !whole(x + 1, end, job.height))
     throw fail(Code::bad_file, "the picture's settings: \"Size: {}\" is no size", printable(*size));

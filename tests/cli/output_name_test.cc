@@ -151,8 +151,8 @@ TEST_F(OutputNamesTest, MistakesShowAtOnce) {
   touch("a.png");
   expect_error([&] { OutputNames(folder_ / "a.png", false, Exists::refuse); }, Code::io, "exists already");
   EXPECT_EQ(OutputNames(folder_ / "a.png", false, Exists::replace).next({}), folder_ / "a.png");
-  expect_error([&] { OutputNames(folder_ / "a.gif", false, Exists::refuse); }, Code::usage, "use .png, .jpg or .jpeg");
-  expect_error([&] { OutputNames(folder_ / "{prompt}", false, Exists::refuse); }, Code::usage, "use .png, .jpg or .jpeg");
+  expect_error([&] { OutputNames(folder_ / "a.gif", false, Exists::refuse); }, Code::usage, "use .png, .jpg, .jpeg or .webp");
+  expect_error([&] { OutputNames(folder_ / "{prompt}", false, Exists::refuse); }, Code::usage, "use .png, .jpg, .jpeg or .webp");
   expect_error([&] { OutputNames(folder_ / "{size}.png", false, Exists::refuse); }, Code::usage, "unknown field \"size\"");
   expect_error([&] { OutputNames(folder_ / "none" / "a.png", false, Exists::refuse); }, Code::not_found, "does not exist");
   expect_error([&] { OutputNames(folder_ / "a.png" / "", false, Exists::refuse); }, Code::io, "a.png");

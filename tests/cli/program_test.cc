@@ -111,7 +111,7 @@ TEST(Generate, MakesThePictureOfAnotherProgramAgain) {
   write_image(program.path() / "theirs.png", read_image(program.path() / "a.png"), theirs, Exists::refuse);
   const Outcome again = program.run("generate --from theirs.png -o b.png");
   ASSERT_EQ(again.status, 0) << again.err;
-  EXPECT_EQ(program.read("b.png"), program.read("a.png"));
+  EXPECT_EQ(read_image(program.path() / "b.png"), read_image(program.path() / "a.png"));
 
   theirs.parameters.replace(theirs.parameters.find("Steps: "), 0, "Denoising strength: 0.5, Face restoration: CodeFormer, ");
   write_image(program.path() / "from.png", read_image(program.path() / "a.png"), theirs, Exists::refuse);

@@ -78,7 +78,7 @@ TEST_P(Memory, OfAJobOfTwoPassesIsWhatThePlanSays) {
   complete(job, engine.spec());
   const MemoryPlan plan = plan_pictures(engine, {job});
   EXPECT_EQ(engine.device().held_bytes(), plan.weights.device_bytes());
-  EXPECT_EQ(make_pictures(engine, {job}).front().width, 64);
+  EXPECT_EQ(make_pictures({engine}, {job}).front().width, 64);
   EXPECT_EQ(engine.device().held_bytes(), plan.device_bytes());
 }
 
