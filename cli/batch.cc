@@ -60,6 +60,12 @@ int list(const std::vector<BatchItem>& items, bool as_json) {
   return wrong == 0 ? 0 : static_cast<int>(Code::partial);
 }
 
+// As it stands below a picture: of files the names are enough.
+std::string label_of(const std::string& option, const std::string& value) {
+  const bool file = option == "image" || option == "mask" || option == "control-image";
+  return option + " " + (file ? std::filesystem::path(value).filename().string() : value);
+}
+
 // What tells an item from the others: the values of the options in which items differ, and the seed.
 std::vector<std::vector<std::string>> labels(const std::vector<BatchItem>& items, const std::vector<BatchResult>& results) {
   std::map<std::string, std::set<std::string>> values;
@@ -77,7 +83,7 @@ std::vector<std::vector<std::string>> labels(const std::vector<BatchItem>& items
     std::string rest = fmt::format("seed {}", results[i].seed);
     for (const auto& [name, known] : values)
       if (known.size() > 1 && name != "prompt" && name != "seed" && name != "count" && !given[i][name].empty())
-        rest += fmt::format(", {} {}", name, given[i][name]);
+        rest += ", " + label_of(name, given[i][name]);
     label.push_back(rest);
   }
   return all;
