@@ -5,7 +5,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cmath>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -42,30 +41,9 @@ class BlasLibrary : public testing::Test {
       if (c.name.starts_with("linear")) chosen.push_back(c);
     return chosen;
   }
-  static std::vector<std::byte> bytes(Device& device, const VerbCase& c, int64_t pictures, int64_t first = 0) {
-    VerbStage stage(device, pictures, first);
-    const VerbRun made = c.prepare(stage);
-    made.run();
-    return bytes_of(device, made.out);
-  }
-  static std::vector<float> values(Device& device, const VerbCase& c) {
-    VerbStage stage(device, 2);
-    const VerbRun made = c.prepare(stage);
-    made.run();
-    return values_of(device, made.out);
-  }
 
   fs::path cache_;
 };
-
-double relative_l2(const std::vector<float>& got, const std::vector<float>& want) {
-  double difference = 0, norm = 0;
-  for (size_t i = 0; i < want.size(); i++) {
-    difference += std::pow(static_cast<double>(got[i]) - want[i], 2);
-    norm += std::pow(static_cast<double>(want[i]), 2);
-  }
-  return std::sqrt(difference / std::max(norm, 1e-30));
-}
 
 TEST_F(BlasLibrary, AgreesWithTheReference) {
   const auto reference = open_reference();
@@ -73,7 +51,8 @@ TEST_F(BlasLibrary, AgreesWithTheReference) {
     const auto device = open(type, {.gemm = LibraryUse::always});
     const double tolerance = type == DType::f32 ? 1e-5 : type == DType::f16 ? 2e-3 : 1.5e-2;
     for (const VerbCase& c : products())
-      EXPECT_LE(relative_l2(values(*device, c), values(*reference, c)), tolerance) << c.name << " " << name_of(type);
+      EXPECT_LE(relative_l2(run_values(*device, c, 2), run_values(*reference, c, 2)), tolerance)
+          << c.name << " " << name_of(type);
     EXPECT_THAT(device->libraries_used(), HasSubstr("cuBLASLt 13.1.0")) << "no product went to the library";
   }
 }
@@ -82,9 +61,9 @@ TEST_F(BlasLibrary, GivesAPictureTheSameBytesInAnyBatch) {
   for (const DType type : {DType::f32, DType::f16}) {
     const auto device = open(type, {.gemm = LibraryUse::always});
     for (const VerbCase& c : products()) {
-      const std::vector<std::byte> alone = bytes(*device, c, 1, 1);
+      const std::vector<std::byte> alone = run_bytes(*device, c, 1, 1);
       for (const int64_t pictures : {3, 8}) {
-        const std::vector<std::byte> batch = bytes(*device, c, pictures);
+        const std::vector<std::byte> batch = run_bytes(*device, c, pictures);
         const auto begin = batch.begin() + static_cast<std::ptrdiff_t>(alone.size());
         EXPECT_TRUE(std::equal(alone.begin(), alone.end(), begin)) << c.name << ", picture 1 of " << pictures;
       }
@@ -148,7 +127,7 @@ TEST_F(BlasLibrary, IsRefusedWhereItIsNamedAndAbsentAndNotMissedOtherwise) {
   const VerbCase product = products()[6];
   for (const Providers& providers : {Providers{}, {.gemm = LibraryUse::never}, {.tune = true}}) {
     const auto device = open(DType::f32, providers);
-    EXPECT_FALSE(bytes(*device, product, 1).empty());
+    EXPECT_FALSE(run_bytes(*device, product, 1).empty());
     EXPECT_EQ(device->libraries_used(), "");
   }
 }
@@ -157,7 +136,7 @@ TEST_F(BlasLibrary, IsUsedWhereItWasMeasuredToBeFaster) {
   const VerbCase product = products()[8];
   const auto used = [&](const Providers& providers) {
     const auto device = open(DType::f32, providers);
-    bytes(*device, product, 2);
+    run_bytes(*device, product, 2);
     return device->libraries_used();
   };
   EXPECT_EQ(used({}), "");
@@ -193,7 +172,7 @@ TEST_F(BlasLibrary, ADamagedTuningFileIsOneWarning) {
     if (level == LogLevel::warn) warnings.emplace_back(line);
   });
   const auto device = open(DType::f32, {});
-  bytes(*device, products()[8], 1);
+  run_bytes(*device, products()[8], 1);
   set_log_sink({});
   ASSERT_EQ(warnings.size(), 1u);
   EXPECT_THAT(warnings[0], HasSubstr(file.string()));

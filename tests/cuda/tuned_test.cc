@@ -20,22 +20,6 @@ namespace {
 
 constexpr DType kHalves[] = {DType::f16, DType::bf16};
 
-double relative_l2(const std::vector<float>& got, const std::vector<float>& want) {
-  double difference = 0, norm = 0;
-  for (size_t i = 0; i < want.size(); i++) {
-    difference += std::pow(static_cast<double>(got[i]) - want[i], 2);
-    norm += std::pow(static_cast<double>(want[i]), 2);
-  }
-  return got.size() == want.size() ? std::sqrt(difference / norm) : INFINITY;
-}
-
-std::vector<float> run_values(Device& device, const VerbCase& c) {
-  VerbStage stage(device, 1);
-  const VerbRun made = c.prepare(stage);
-  made.run();
-  return values_of(device, made.out);
-}
-
 class Tuned : public testing::Test {
  protected:
   void SetUp() override {
@@ -59,10 +43,10 @@ TEST_F(Tuned, AttentionAgreesAtRealWidths) {
     const bool chosen =
         c.name.find("attention") == 0 && c.name.find("causal") == std::string::npos && c.flops > 1e6 && c.flops < 2.2e9;
     if (!chosen) continue;
-    const std::vector<float> want = run_values(*reference, c);
+    const std::vector<float> want = run_values(*reference, c, 1);
     for (const DType type : kHalves) {
       const auto device = cuda_or_null(type);
-      EXPECT_LE(relative_l2(run_values(*device, c), want), tolerance(type)) << c.name << " " << name_of(type);
+      EXPECT_LE(relative_l2(run_values(*device, c, 1), want), tolerance(type)) << c.name << " " << name_of(type);
       const nlohmann::json launch = last_launch();
       const std::string kernel = launch["kernel"];
       if (kernel.starts_with("attention_")) continue;  // heads of the demo model
@@ -111,8 +95,9 @@ TEST_F(Tuned, NormsAndElementsMoveLittleMoreThanTheyMust) {
     const View own = s.input({16, 16, 640}), more = s.input({16, 16, 320}), joined = s.output({16, 16, 960});
     const Norm of_both = s.norm(960, 1e-5f);
     const auto joined_bytes = static_cast<double>(joined.bytes());
-    expect("group_scale" + end, {joined_bytes, 2 * joined_bytes},
-           [&] { device->joined_group_norm(joined, own, more, of_both, {32, Act::silu}); });
+    expect("group_scale" + end, {joined_bytes, 2 * joined_bytes}, [&] {
+      device->joined_group_norm(joined, own, more, of_both, {32, Act::silu});
+    });
     for (const auto& [rows, channels] : {std::pair<int64_t, int64_t>{1024, 320}, {256, 640}, {60, 1280}}) {
       const View x = s.input({rows, channels}), y = s.output({rows, channels});
       const Norm norm = s.norm(channels, 1e-5f);

@@ -2,7 +2,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cmath>
 #include <memory>
 
 #include "kernels/reference/reference_device.h"
@@ -11,30 +10,6 @@
 
 namespace cudream {
 namespace {
-
-// |got - want| / |want| over all elements.
-double relative_l2(const std::vector<float>& got, const std::vector<float>& want) {
-  double difference = 0, norm = 0;
-  for (size_t i = 0; i < want.size(); i++) {
-    difference += std::pow(static_cast<double>(got[i]) - want[i], 2);
-    norm += std::pow(static_cast<double>(want[i]), 2);
-  }
-  return std::sqrt(difference / std::max(norm, 1e-30));
-}
-
-std::vector<float> run_values(Device& device, const VerbCase& c, int64_t pictures) {
-  VerbStage stage(device, pictures);
-  const VerbRun made = c.prepare(stage);
-  made.run();
-  return values_of(device, made.out);
-}
-
-std::vector<std::byte> run_bytes(Device& device, const VerbCase& c, int64_t pictures, int64_t first) {
-  VerbStage stage(device, pictures, first);
-  const VerbRun made = c.prepare(stage);
-  made.run();
-  return bytes_of(device, made.out);
-}
 
 class CudaVerbs : public testing::TestWithParam<DType> {
  protected:

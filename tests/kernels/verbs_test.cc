@@ -16,23 +16,6 @@
 namespace cudream {
 namespace {
 
-// |got - want| / |want| over all elements.
-double relative_l2(const std::vector<float>& got, const std::vector<float>& want) {
-  double difference = 0, norm = 0;
-  for (size_t i = 0; i < want.size(); i++) {
-    difference += std::pow(static_cast<double>(got[i]) - want[i], 2);
-    norm += std::pow(static_cast<double>(want[i]), 2);
-  }
-  return std::sqrt(difference / std::max(norm, 1e-30));
-}
-
-std::vector<float> run_values(Device& device, const VerbCase& c, int64_t pictures) {
-  VerbStage stage(device, pictures);
-  const VerbRun made = c.prepare(stage);
-  made.run();
-  return values_of(device, made.out);
-}
-
 // Computed once for all ways.
 const std::vector<float>& reference_values(const VerbCase& c) {
   static const auto kReference = open_reference();
@@ -40,13 +23,6 @@ const std::vector<float>& reference_values(const VerbCase& c) {
   const auto [at, missing] = values.try_emplace(c.name);
   if (missing) at->second = run_values(*kReference, c, 2);
   return at->second;
-}
-
-std::vector<std::byte> run_bytes(Device& device, const VerbCase& c, int64_t pictures, int64_t first) {
-  VerbStage stage(device, pictures, first);
-  const VerbRun made = c.prepare(stage);
-  made.run();
-  return bytes_of(device, made.out);
 }
 
 // One instruction set of this processor and a type it computes in.
