@@ -7,6 +7,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "cli/bench.h"
@@ -32,12 +33,15 @@ struct Asked {
   double median() const { return seconds[seconds.size() / 2]; }  // once they are sorted
 };
 
-// "[2,64,64,320] = [2,64,64,640], weight [320,640,3,3]"
+// "[2,64,64,320] = [2,64,64,640], weights [320,640,3,3] [320]"
 std::string shapes_of(const Ops::Call& call) {
   std::string text = call.views.front()->shape.str() + " =";
   for (const View* v : call.views.subspan(1))
     if (*v) text += " " + v->shape.str();
-  return call.weight == nullptr ? text : text + ", weight " + call.weight->shape.str();
+  const char* before = ", weights ";
+  for (const Weight* w : call.weights)
+    if (w != nullptr) text += std::exchange(before, " ") + w->shape.str();
+  return text;
 }
 
 // Waits for the work queued so far: bringing a value back does.
@@ -78,7 +82,7 @@ void print(const std::vector<Asked>& all, int runs) {
   double sum = 0;
   for (const Asked& a : all) sum += a.total();
   fmt::print("{:<9}{:<12}{:>6}{:>12}{:>8}{:>10}{:>8}  {}\n", "stage", "verb", "calls", "median ms", "share", "GFLOP/s", "GB/s",
-             "output = inputs, weight");
+             "output = inputs, weights");
   for (const Asked& a : all)
     fmt::print("{:<9}{:<12}{:>6}{:>12.4f}{:>7.1f}%{:>10.1f}{:>8.1f}  {}\n", a.stage, a.verb,
                a.seconds.size() / static_cast<size_t>(runs), 1e3 * a.median(), 100 * a.total() / sum,

@@ -29,8 +29,24 @@ void need(bool holds, const char* verb, const View& x, const Shape& expected) {
   invariant(holds, "{}: got {}, which does not fit {}", verb, x.shape.str(), expected.str());
 }
 
-double weight_bytes(const Weight* w) {
-  return w == nullptr ? 0.0 : static_cast<double>(w->shape.size());
+// Of a product that makes `rows` rows (pixels) with w.
+double product_flops(int64_t rows, const Weight* w) {
+  return 2 * static_cast<double>(rows) * static_cast<double>(w->shape.size());
+}
+
+// What a verb that makes `out` reads of a weight.
+double bytes_read(const Weight& w, const View& out, DType compute) {
+  const int64_t values = w.use == Use::table ? out.shape.size() : w.shape.size();
+  return static_cast<double>(values * size_of(w.use == Use::vector ? DType::f32 : compute));
+}
+
+void check_epilogue(const Epilogue& e, const View& out) {
+  for (const View* v : {&e.add, &e.gate})
+    if (*v)
+      need(v->shape.rank == 2 && v->shape.back() == out.shape.back() && (v->shape[0] == 1 || v->shape[0] == out.shape[0]),
+           "epilogue", *v, out.shape);
+  if (e.residual)
+    need(e.residual.shape == out.shape && e.residual.dtype == out.dtype && e.residual.dense(), "residual", e.residual, out.shape);
 }
 
 }  // namespace
@@ -123,7 +139,7 @@ void Ops::stage(const std::string& name, std::span<const View> inputs, View out,
 }
 
 // In the rehearsal of a stage: what it reads is its own or an input, or a replay would read what lay there the first time.
-void Ops::reads(std::initializer_list<const View*> views) const {
+void Ops::reads(std::span<const View* const> views) const {
   if (rehearsal_ == nullptr || arena_ != &stage_) return;
   const auto within = [](const View& v, const View& input) {
     const auto *at = v.as<std::byte>(), *from = input.as<std::byte>();
@@ -136,13 +152,14 @@ void Ops::reads(std::initializer_list<const View*> views) const {
 }
 
 // Counts one call of a verb, and has the device carry it out unless this is a rehearsal. `views`: the output, then the inputs.
-void Ops::call(const char* verb, double flops, std::initializer_list<const View*> views, const Weight* w,
-               const std::function<void()>& carry_out) {
+void Ops::call(const char* verb, double flops, const std::vector<const View*>& views,
+               std::initializer_list<const Weight*> weights, const std::function<void()>& carry_out) {
   reads(views);
   Count one{.calls = 1, .flops = flops, .bytes = 0};
   for (const View* v : views)
-    if (v->data != nullptr) one.bytes += static_cast<double>(v->bytes());
-  if (w != nullptr) one.bytes += static_cast<double>(w->shape.size() * size_of(compute()));
+    if (*v) one.bytes += static_cast<double>(v->bytes());
+  for (const Weight* w : weights)
+    if (w != nullptr) one.bytes += bytes_read(*w, *views.front(), compute());
   if (counts_ != nullptr) {
     Count& all = (*counts_)[verb];
     all.calls += one.calls;
@@ -151,19 +168,9 @@ void Ops::call(const char* verb, double flops, std::initializer_list<const View*
   }
   if (rehearsing()) return;
   if (watch_)
-    watch_({.verb = verb, .views = views, .weight = w, .cost = one}, carry_out);
+    watch_({.verb = verb, .views = views, .weights = weights, .cost = one}, carry_out);
   else
     carry_out();
-}
-
-void Ops::check_epilogue(const Epilogue& e, const View& out) const {
-  reads({&e.add, &e.gate, &e.residual});
-  for (const View* v : {&e.add, &e.gate})
-    if (*v)
-      need(v->shape.rank == 2 && v->shape.back() == out.shape.back() && (v->shape[0] == 1 || v->shape[0] == out.shape[0]),
-           "epilogue", *v, out.shape);
-  if (e.residual)
-    need(e.residual.shape == out.shape && e.residual.dtype == out.dtype && e.residual.dense(), "residual", e.residual, out.shape);
 }
 
 Tensor Ops::make(DType type, const Shape& shape) {
@@ -197,7 +204,7 @@ Tensor Ops::linear(const Joined& j, const Linear& l, const Epilogue& e) {
   need(j.channels() == l.w->shape[1] && x.dense() && x.dtype == compute(), "linear", x, l.w->shape);
   Tensor out = make(x.dtype, x.shape.with(x.shape.rank - 1, l.w->shape[0]));
   check_epilogue(e, out);
-  call("linear", 2 * static_cast<double>(x.shape.rows()) * weight_bytes(l.w), {&out.view(), &x, &j.x2, &e.residual}, l.w,
+  call("linear", product_flops(x.shape.rows(), l.w), {&out.view(), &x, &j.x2, &e.add, &e.gate, &e.residual}, {l.w, l.b},
        [&] { j.x2 ? device_.joined_linear(out, x, j.x2, l, e) : device_.linear(out, x, l, e); });
   return out;
 }
@@ -208,8 +215,7 @@ Tensor Ops::geglu(View x, const Linear& l) {
   const int64_t half = l.w->shape[0] / 2;
   if (device_.has(Fused::geglu)) {
     Tensor out = make(x.dtype, x.shape.with(last, half));
-    call("geglu", 2 * static_cast<double>(x.shape.rows()) * weight_bytes(l.w), {&out.view(), &x}, l.w,
-         [&] { device_.geglu(out, x, l); });
+    call("geglu", product_flops(x.shape.rows(), l.w), {&out.view(), &x}, {l.w, l.b}, [&] { device_.geglu(out, x, l); });
     return out;
   }
   Tensor both = linear(x, l);
@@ -224,8 +230,9 @@ Tensor Ops::conv2d(View x, const Conv& c, const ConvArgs& args) {
   const int64_t h = args.up_height > 0 ? args.up_height : x.shape[1], w = args.up_width > 0 ? args.up_width : x.shape[2];
   const auto size = [&](int64_t n) { return (n + args.pad_left_top + args.pad_right_bottom - kernel) / args.stride + 1; };
   Tensor out = make(x.dtype, {x.shape[0], size(h), size(w), c.w->shape[0]});
-  check_epilogue(args.e, out);
-  call("conv2d", 2 * static_cast<double>(out.shape().rows()) * weight_bytes(c.w), {&out.view(), &x, &args.e.residual}, c.w,
+  const Epilogue& e = args.e;
+  check_epilogue(e, out);
+  call("conv2d", product_flops(out.shape().rows(), c.w), {&out.view(), &x, &e.add, &e.gate, &e.residual}, {c.w, c.b},
        [&] { device_.conv2d(out, x, c, args); });
   return out;
 }
@@ -279,8 +286,7 @@ Tensor Ops::attention(View q, View k, View v, const AttentionArgs& args) {
   need(q.shape[2] % args.heads == 0 && (!args.causal || q.shape[1] <= k.shape[1]), "attention", q, k.shape);
   Tensor out = make(q.dtype, q.shape);
   const double scores = static_cast<double>(q.shape[0] * q.shape[1]) * static_cast<double>(k.shape[1] * q.shape[2]);
-  reads({&args.key_lengths});
-  call("attention", 4 * scores, {&out.view(), &q, &k, &v}, nullptr, [&] { device_.attention(out, q, k, v, args); });
+  call("attention", 4 * scores, {&out.view(), &q, &k, &v, &args.key_lengths}, {}, [&] { device_.attention(out, q, k, v, args); });
   return out;
 }
 
@@ -289,7 +295,7 @@ Tensor Ops::group_norm(const Joined& j, const Norm& n, const NormArgs& args) {
   const int64_t channels = j.channels();
   need(channels == n.g->shape[0] && channels % args.groups == 0 && x.dense(), "group_norm", x, n.g->shape);
   Tensor out = make(x.dtype, x.shape.with(x.shape.rank - 1, channels));
-  call("group_norm", 0, {&out.view(), &x, &j.x2}, nullptr,
+  call("group_norm", 0, {&out.view(), &x, &j.x2}, {n.g, n.b},
        [&] { j.x2 ? device_.joined_group_norm(out, x, j.x2, n, args) : device_.group_norm(out, x, n, args); });
   return out;
 }
@@ -297,37 +303,40 @@ Tensor Ops::group_norm(const Joined& j, const Norm& n, const NormArgs& args) {
 Tensor Ops::layer_norm(View x, const Norm& n) {
   need(x.shape.back() == n.g->shape[0] && x.dense(), "layer_norm", x, n.g->shape);
   Tensor out = make(x.dtype, x.shape);
-  call("layer_norm", 0, {&out.view(), &x}, nullptr, [&] { device_.layer_norm(out, x, n); });
+  call("layer_norm", 0, {&out.view(), &x}, {n.g, n.b}, [&] { device_.layer_norm(out, x, n); });
   return out;
 }
 
 Tensor Ops::act(View x, Act a) {
   Tensor out = make(x.dtype, x.shape);
-  call("act", 0, {&out.view(), &x}, nullptr, [&] { device_.act(out, x, a); });
+  call("act", 0, {&out.view(), &x}, {}, [&] { device_.act(out, x, a); });
   return out;
 }
 
 Tensor Ops::multiply(View a, View b) {
   need(a.shape == b.shape && a.dtype == b.dtype, "multiply", a, b.shape);
   Tensor out = make(a.dtype, a.shape);
-  call("multiply", 0, {&out.view(), &a, &b}, nullptr, [&] { device_.multiply(out, a, b); });
+  call("multiply", 0, {&out.view(), &a, &b}, {}, [&] { device_.multiply(out, a, b); });
   return out;
 }
 
 Tensor Ops::combine(std::span<const Term> terms) {
   invariant(!terms.empty() && terms.size() <= 8, "combine of {} terms", terms.size());
   const Shape& shape = terms.front().x.shape;
-  for (const Term& t : terms) need(t.x.shape == shape && t.x.dtype == DType::f32 && t.x.dense(), "combine", t.x, shape);
   Tensor out = make(DType::f32, shape);
-  for (const Term& t : terms) reads({&t.x});
-  call("combine", 0, {&out.view()}, nullptr, [&] { device_.combine(out, terms); });
+  std::vector<const View*> views{&out.view()};
+  for (const Term& t : terms) {
+    need(t.x.shape == shape && t.x.dtype == DType::f32 && t.x.dense(), "combine", t.x, shape);
+    views.push_back(&t.x);
+  }
+  call("combine", 0, views, {}, [&] { device_.combine(out, terms); });
   return out;
 }
 
 Tensor Ops::lerp(View a, View b, View weight) {
   need(a.shape == b.shape && a.shape == weight.shape && a.dtype == DType::f32, "lerp", b, a.shape);
   Tensor out = make(DType::f32, a.shape);
-  call("lerp", 0, {&out.view(), &a, &b, &weight}, nullptr, [&] { device_.lerp(out, a, b, weight); });
+  call("lerp", 0, {&out.view(), &a, &b, &weight}, {}, [&] { device_.lerp(out, a, b, weight); });
   return out;
 }
 
@@ -355,20 +364,20 @@ Joined Ops::join(Tensor a, Tensor b) {
 
 void Ops::copy(View out, View x) {
   need(out.shape == x.shape, "copy", x, out.shape);
-  call("copy", 0, {&out, &x}, nullptr, [&] { device_.copy(out, x); });
+  call("copy", 0, {&out, &x}, {}, [&] { device_.copy(out, x); });
 }
 
 Tensor Ops::gather(const Weight& table, View ids) {
   need(ids.shape.rank == 2 && ids.dtype == DType::i32, "gather", ids, table.shape);
   Tensor out = make(DType::f32, {ids.shape[0], ids.shape[1], table.shape[1]});
-  call("gather", 0, {&out.view(), &ids}, nullptr, [&] { device_.gather(out, table, ids); });
+  call("gather", 0, {&out.view(), &ids}, {&table}, [&] { device_.gather(out, table, ids); });
   return out;
 }
 
 Tensor Ops::sinusoid(View t, int64_t channels, float max_period, bool flip, float shift) {
   need(t.shape.rank == 1 && t.dtype == DType::f32, "sinusoid", t, {t.shape.size(), channels});
   Tensor out = make(DType::f32, {t.shape[0], channels});
-  call("sinusoid", 0, {&out.view(), &t}, nullptr, [&] { device_.sinusoid(out, t, max_period, flip, shift); });
+  call("sinusoid", 0, {&out.view(), &t}, {}, [&] { device_.sinusoid(out, t, max_period, flip, shift); });
   return out;
 }
 

@@ -24,7 +24,7 @@ namespace cudream {
 struct Count {
   int64_t calls = 0;
   double flops = 0;  // multiply and add count as two
-  double bytes = 0;  // inputs, weights and outputs, each once
+  double bytes = 0;  // inputs, weights and outputs, each once; of a table the rows that are asked for
 };
 
 // x and, if there is one, x2 behind it along the last axis: two places in memory, or one.
@@ -97,8 +97,8 @@ class Ops {
   // Called in place of the device for every verb of a run, to carry it out and measure it; nothing is recorded meanwhile.
   struct Call {
     const char* verb;
-    std::span<const View* const> views;  // the output, then the inputs; some may be empty
-    const Weight* weight;                // null: none
+    std::span<const View* const> views;      // the output, then the inputs; some may be empty
+    std::span<const Weight* const> weights;  // some may be null
     Count cost;
   };
   using Watch = std::function<void(const Call&, const std::function<void()>& carry_out)>;
@@ -146,12 +146,11 @@ class Ops {
   void fit(Slab& slab, int64_t bytes);
   void rehearse_stage(const std::string& key, std::span<const View> inputs, View out, const std::function<Tensor()>& body);
   Recorded& recorded(const std::string& key, std::span<const View> inputs, View out);
-  void reads(std::initializer_list<const View*> views) const;
-  void call(const char* verb, double flops, std::initializer_list<const View*> views, const Weight* w,
+  void reads(std::span<const View* const> views) const;
+  void call(const char* verb, double flops, const std::vector<const View*>& views, std::initializer_list<const Weight*> weights,
             const std::function<void()>& carry_out);
   Tensor wrapped_conv2d(View x, const Conv& c, const ConvArgs& args);
   Tensor wrapped(View x, int64_t rows, int64_t columns);
-  void check_epilogue(const Epilogue& e, const View& out) const;
 
   Device& device_;
   Tap tap_;
