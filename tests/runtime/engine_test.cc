@@ -41,12 +41,20 @@ TEST_F(GpuEngine, ReplayedStepsAreEagerStepsBitForBit) {
   EXPECT_GE(recording->ops().replays(), 5);  // calls beyond the first two at the same addresses
 }
 
-// Weights in one slab, sessions and stages in theirs: what the plan says is what the device gives, on every device.
-class Memory : public testing::TestWithParam<const char*> {};
+// Weights in one slab, sessions and stages in theirs: what the plan says is what the device gives, on every device, whole and in
+// turn (--offload).
+class Memory : public testing::TestWithParam<const char*> {
+ protected:
+  // As the program opens it: a card computes in f16, with the workspace of its tensor-core products.
+  static std::unique_ptr<Device> open() {
+    const std::string name = GetParam();
+    return open_device({.name = name, .precision = name == "cuda" ? DType::f16 : DType::f32, .threads = 2});
+  }
+};
 
 TEST_P(Memory, IsWhatThePlanSays) {
   for (const bool in_turn : {false, true}) {
-    Engine engine(open_device({.name = GetParam(), .precision = DType::f32, .threads = 2}));
+    Engine engine(open());
     const Model model = open_model(golden() / "models" / "sd1.safetensors");
     const bool gpu = engine.device().info().kind.starts_with("cuda");
     const int64_t free = engine.device().free_bytes();
@@ -71,15 +79,18 @@ TEST_P(Memory, IsWhatThePlanSays) {
 }
 
 TEST_P(Memory, OfAJobOfTwoPassesIsWhatThePlanSays) {
-  Engine engine(open_device({.name = GetParam(), .precision = DType::f32, .threads = 2}));
-  engine.load(open_model(golden() / "models" / "sd1.safetensors"));
-  Job job{.prompt = "a red house", .width = 32, .height = 32, .steps = 2, .guidance = 1};
-  job.hires = "2";
-  complete(job, engine.spec());
-  const MemoryPlan plan = plan_pictures(engine, {job});
-  EXPECT_EQ(engine.device().held_bytes(), plan.weights.device_bytes());
-  EXPECT_EQ(make_pictures({engine}, {job}).front().width, 64);
-  EXPECT_EQ(engine.device().held_bytes(), plan.device_bytes());
+  for (const bool in_turn : {false, true}) {
+    Engine engine(open());
+    engine.load(open_model(golden() / "models" / "sd1.safetensors"), {.in_turn = in_turn});
+    Job job{.prompt = "a red house", .width = 32, .height = 32, .steps = 2, .guidance = 1};
+    job.hires = "2";
+    complete(job, engine.spec());
+    const MemoryPlan plan = plan_pictures(engine, {job});
+    EXPECT_EQ(plan.weights.in_turn, in_turn);
+    EXPECT_EQ(engine.device().held_bytes(), plan.weights.device_bytes());
+    EXPECT_EQ(make_pictures({engine}, {job}).front().width, 64);
+    EXPECT_EQ(engine.device().held_bytes(), plan.device_bytes());
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Devices, Memory, testing::Values("reference", "cpu", "cuda"),
