@@ -8,6 +8,7 @@
 #include <set>
 
 #include "cli/batch_items.h"
+#include "cli/batch_queue.h"
 #include "cli/batch_report.h"
 #include "cli/batch_run.h"
 #include "cli/commands.h"
@@ -23,7 +24,7 @@ constexpr uint64_t kMostPictures = 100'000;
 
 struct Options : BatchOptions {
   JobOptions defaults;  // only for the option table: items are parsed anew over what stands on the command line
-  std::string format, shard_text = "1/1";
+  std::string format, shard_text = "1/1", queue;
   std::filesystem::path sheet;
   bool expand_only = false, report = false;
 };
@@ -99,12 +100,7 @@ void write_extras(const Options& options, const std::vector<BatchItem>& items, c
   if (options.report) write_report(options.output / "report.html", items, run.results());
 }
 
-int run(const Options& options, const ItemParser& parser, const std::vector<BatchItem>& items) {
-  Progress progress(ProgressSink::of_process(options.host.json, options.host.quiet));
-  set_log_sink([&](LogLevel level, std::string_view text) { progress.message(level, text); });
-  if (items.empty()) throw fail(Code::usage, "{} holds no prompt", options.file.string());
-  if (options.expand_only) return list(items, options.host.json);
-
+int make_here(const Options& options, const ItemParser& parser, const std::vector<BatchItem>& items, Progress& progress) {
   finish_on_terminate();
   BatchRun batch(options, parser, items, progress);
   try {
@@ -118,6 +114,38 @@ int run(const Options& options, const ItemParser& parser, const std::vector<Batc
   log(LogLevel::info, "{}{}", batch.summary(), stopped ? "; the same command goes on from here" : "");
   if (stopped) return static_cast<int>(Code::cancelled);
   return batch.count(State::failed) == 0 ? 0 : static_cast<int>(Code::partial);
+}
+
+int make_elsewhere(const Options& options, const std::vector<BatchItem>& items, Progress& progress) {
+  Redis redis(parse_queue_address(options.queue), [] { return stop_requested.load(); });
+  QueueProducer queue(redis);
+  QueuedBatch batch(options.file, items, queue, progress);
+  batch.submit();
+  batch.follow();
+  log(LogLevel::info, "{}", batch.summary());
+  return batch.failed() == 0 ? 0 : static_cast<int>(Code::partial);
+}
+
+int run(const Options& options, const ItemParser& parser, const std::vector<BatchItem>& items) {
+  Progress progress(ProgressSink::of_process(options.host.json, options.host.quiet));
+  set_log_sink([&](LogLevel level, std::string_view text) { progress.message(level, text); });
+  if (items.empty()) throw fail(Code::usage, "{} holds no prompt", options.file.string());
+  if (options.expand_only) return list(items, options.host.json);
+  if (!options.queue.empty()) return make_elsewhere(options, items, progress);
+  return make_here(options, parser, items, progress);
+}
+
+// What says where and how pictures are made is said to the workers of a queue.
+void add_queue_option(CLI::App& app, std::string& queue) {
+  CLI::Option* option =
+      app.add_option("--queue", queue,
+                     "Submit the items to redis://[USER@]HOST[:PORT]/STREAM, where `cudream worker` makes them, "
+                     "and follow them until all are done")
+          ->type_name("URL");
+  for (const char* name : {"--output", "--overwrite", "--retry-failed", "--shard", "--batch", "--report", "--sheet", "--device",
+                           "--precision", "--gemm", "--conv", "--attention", "--tune", "--threads", "--offload", "--loader",
+                           "--models-dir", "--wildcards", "--strict"})
+    option->excludes(app.get_option(name));
 }
 
 }  // namespace
@@ -143,6 +171,7 @@ Command add_batch(CLI::App& app) {
   app.add_flag("--overwrite", options->overwrite, "Replace files that exist");
   add_job_options(app, options->defaults);
   add_host_options(app, options->host);
+  add_queue_option(app, options->queue);
   app.footer(R"(Example of a file:
   # one prompt a line, options after it
   a red house at night --seed 4
@@ -155,7 +184,8 @@ Command add_batch(CLI::App& app) {
 Options on the command line hold for every line that does not say otherwise. A batch that was stopped, killed or ran out of
 disk goes on with the same command: nothing is made twice.)");
   return [&app, options] {
-    if (options->output.empty() && !options->expand_only) throw fail(Code::usage, "-o FOLDER is required: where the pictures go");
+    if (options->output.empty() && options->queue.empty() && !options->expand_only)
+      throw fail(Code::usage, "-o FOLDER is required: where the pictures go");
     options->shard = parse_shard(options->shard_text);
     ItemParser parser;
     const std::vector<Record> records = read_records(options->file, format_of(*options));

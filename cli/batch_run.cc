@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "core/leftovers.h"
 #include "core/log.h"
 #include "loader/hash.h"
 
@@ -15,31 +16,8 @@ namespace {
 namespace fs = std::filesystem;
 using State = BatchResult::State;
 
-constexpr size_t kMostUnwritten = 16;  // pictures that wait for the disk
-
 double seconds_since(std::chrono::steady_clock::time_point then) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - then).count();
-}
-
-// What a model file is to a key: its name, its size and its first bytes, which hold the header. Reading all of it would cost
-// more than making a picture; a folder's files are told apart by their sizes.
-std::string stamp(const fs::path& path) {
-  if (path.empty()) return "";
-  std::string text = path.filename().string();
-  std::vector<fs::path> files;
-  if (fs::is_directory(path)) {
-    for (const auto& entry : fs::recursive_directory_iterator(path))
-      if (entry.is_regular_file()) files.push_back(entry.path());
-    std::sort(files.begin(), files.end());
-  } else {
-    files.push_back(path);
-  }
-  for (const fs::path& file : files) text += fmt::format(" {}:{}", file.filename().string(), fs::file_size(file));
-  if (files.size() != 1) return text;
-  const MappedFile map(files.front());
-  std::vector<std::byte> first(std::min<size_t>(map.size(), 1 << 20));
-  map.read(first, 0);
-  return text + " " + sha256(first);
 }
 
 fs::path journal_of(const BatchOptions& options) {
@@ -50,24 +28,7 @@ fs::path journal_of(const BatchOptions& options) {
   return folder / ("journal" + options.shard.suffix() + ".jsonl");
 }
 
-// What a killed run left of a picture it was writing: ".NAME.PROCESS.NUMBER.part", as AtomicFile names it, of a planned NAME.
-void remove_leftovers(const fs::path& output, const Journal& journal) {
-  std::vector<fs::path> leftovers;
-  for (const auto& entry : fs::directory_iterator(output)) {
-    const std::string name = entry.path().filename();
-    if (!name.starts_with(".") || !name.ends_with(".part")) continue;
-    std::string planned = name.substr(1, name.size() - std::string_view("..part").size());
-    for (int numbers = 0; numbers < 2; numbers++) planned.resize(std::min(planned.rfind('.'), planned.size()));
-    if (journal.has_planned(planned)) leftovers.push_back(entry.path());
-  }
-  for (const fs::path& file : leftovers) fs::remove(file);
-}
-
 }  // namespace
-
-bool ends_the_batch(Code code) {
-  return code == Code::cancelled || code == Code::device || code == Code::io || code == Code::internal;
-}
 
 std::string Shard::suffix() const {
   return of == 1 ? "" : fmt::format("-{}-of-{}", number, of);
@@ -91,21 +52,20 @@ BatchRun::BatchRun(const BatchOptions& options, const ItemParser& parser, const 
       progress_(progress),
       names_(options.output / "", true, options.overwrite ? Exists::replace : Exists::refuse),
       journal_(journal_of(options)),
-      catalog_(open_catalog(options.host)),
-      wildcards_(open_wildcards(options.host, catalog_)),
+      stamps_(options.host),
       results_(items.size()),
       keys_(items.size()),
       first_keys_(items.size()),
-      writer_(kMostUnwritten) {
-  remove_leftovers(options.output, journal_);
+      painter_(items, parser, options.together, *this, progress) {
+  remove_leftovers(options.output, [&](const std::string& name) { return journal_.has_planned(name); });
 }
 
 void BatchRun::run() {
   try {
     run_models();
-    writer_.finish();
+    painter_.finish();
   } catch (...) {
-    writer_.wait();  // what is made is kept
+    painter_.wait();  // what is made is kept
     throw;
   }
 }
@@ -131,12 +91,7 @@ void BatchRun::run_models() {
   const std::string program = fmt::format("cudream {} {} {}", CUDREAM_VERSION, device.description, name_of(device.compute));
   for (auto& [names, items] : models) {
     try {
-      const ModelChoice model = choose_model(options_.host, names.model, names.task);
-      const auto stamp_of = [&](const std::string& name) {
-        return name.empty() ? "" : stamp(choose_model(options_.host, name, Task::generate).path);
-      };
-      const std::string setting =
-          fmt::format("{}\n{}\n{}\n{}", program, stamp(model.path), stamp_of(names.vae), stamp_of(names.refiner));
+      const std::string setting = program + "\n" + stamps_.of_models(names);
       for (const size_t i : items) find_out(setting, i);
     } catch (const Error& e) {
       if (models.size() == 1 || ends_the_batch(e.code())) throw;
@@ -149,31 +104,22 @@ void BatchRun::run_models() {
     if (!items.empty() && !finish_requested) paint_model(names, items);
 }
 
-// What an item names beside its model, as hashes, for its key: LoRAs, textual inversions, the lists of its wildcards.
-std::string BatchRun::named_beside(const BatchItem& wanted) {
-  Job job = wanted.options.job;
-  const std::string lists = wildcards_.lists_behind(job.prompt + "\n" + job.negative);
-  std::string text = lists.empty() ? "" : "\n" + sha256(std::as_bytes(std::span(lists)));
+void BatchRun::paint_model(const ModelNames& names, const std::vector<size_t>& items) {
+  std::unique_ptr<Session> session;
   try {
-    const Adapters adapters = find_adapters(catalog_, job);
-    std::vector<fs::path> files = adapters.inversions;
-    for (const LoraUse& use : adapters.loras) files.push_back(use.path);
-    for (const fs::path& file : files) {
-      std::string& hash = hashes_[file];
-      if (hash.empty()) hash = cached_sha256_of_file(file);
-      text += "\n" + hash;
-    }
-    for (const ControlUse& use : adapters.controls) text += "\n" + stamp(use.path);
+    session = std::make_unique<Session>(options_.host, names, progress_);
   } catch (const Error& e) {
-    log(LogLevel::debug, "{}: {}", wanted.where, e.what());  // when the item's turn comes, it fails for this reason
+    if (ends_the_batch(e.code()) || items.size() == items_.size()) throw;
+    for (const size_t i : items) give_up(i, e.what());
+    return;
   }
-  return text;
+  painter_.paint(*session, items);
 }
 
 // What the journal knows of an item.
 void BatchRun::find_out(const std::string& model, size_t item) {
   const BatchItem& wanted = items_[item];
-  const std::string setting = model + named_beside(wanted);
+  const std::string setting = model + stamps_.named_beside(wanted);
   BatchItem first = wanted;
   first.nth = 0;
   const std::string plain = parser_.key(first, setting, 0);
@@ -190,6 +136,71 @@ void BatchRun::find_out(const std::string& model, size_t item) {
     settle(item, {.state = State::done, .file = file, .seed = entry->seed, .seconds = entry->seconds, .reason = ""});
   else if (entry->state == JournalEntry::State::failed && !options_.retry_failed)
     give_up(item, entry->reason + " (an earlier run; --retry-failed tries again)");
+}
+
+void BatchRun::fail_item(size_t item, const std::string& reason) {
+  require_folder();
+  journal_.failed(keys_[item], reason);
+  give_up(item, reason);
+  tell();
+}
+
+// A name that an earlier run planned is this item's own, whether its file was written or not.
+Place BatchRun::plan(size_t item, const Job& job) {
+  std::optional<JournalEntry> entry = journal_.find(keys_[item]);
+  const bool again = entry && !entry->file.empty();
+  if (!again) entry = journal_.plan(keys_[item], job.seed, free_name(job, item));
+  return {options_.output / entry->file, again || options_.overwrite ? Exists::replace : Exists::refuse};
+}
+
+void BatchRun::keep(size_t item, const Place& place, const MadePicture& made) {
+  const bool silent = items_[item].options.no_metadata;
+  write_image(place.file, made.image, silent ? Metadata() : describe_picture(made.job, made.making), place.exists);
+  require_folder();
+  std::error_code missing;
+  const auto bytes = static_cast<int64_t>(fs::file_size(place.file, missing));
+  if (missing) throw fail(Code::io, "{}: {}", place.file.string(), missing.message());
+  journal_.done(keys_[item], bytes, sha256_of_file(place.file), made.seconds);
+  progress_.picture(place.file, made.job.seed, made.seconds);
+  settle(item, {.state = State::done, .file = place.file, .seed = made.job.seed, .seconds = made.seconds, .reason = ""});
+  {
+    const std::scoped_lock hold(lock_);
+    made_++;
+  }
+  tell();
+}
+
+// The index in an item's name is its place in the file, which other shards do not use; one that a file or a plan has is passed
+// over.
+std::string BatchRun::free_name(const Job& job, size_t item) {
+  NameFields fields{.index = item + 1,
+                    .seed = job.seed,
+                    .steps = job.steps,
+                    .width = job.width,
+                    .height = job.height,
+                    .prompt = job.prompt,
+                    .model = job.model,
+                    .sampler = job.sampler};
+  std::string own = output_name(kDefaultName, fields);
+  if (!journal_.has_planned(own) && (options_.overwrite || !fs::exists(options_.output / own))) return own;
+  while (true) {
+    std::string name = names_.next(fields).filename();
+    if (!journal_.has_planned(name)) return name;
+  }
+}
+
+// A seed that was not given is drawn once and noted before any work; nth_picture counts on from it.
+uint64_t BatchRun::seed_of(size_t item) {
+  const BatchItem& wanted = items_[item];
+  uint64_t first = 0;
+  if (wanted.options.seed) {
+    first = *wanted.options.seed;
+  } else {
+    const std::optional<JournalEntry> drawn = journal_.find(first_keys_[item]);
+    first = drawn && drawn->state != JournalEntry::State::failed ? drawn->seed
+                                                                 : journal_.plan(first_keys_[item], random_seed(), "").seed;
+  }
+  return first;
 }
 
 // A folder that was moved away is no failure of an item: all that follow would fail too.

@@ -3,19 +3,16 @@
 
 #include <chrono>
 #include <filesystem>
-#include <functional>
 #include <map>
 #include <mutex>
 #include <string>
 #include <vector>
 
 #include "cli/batch_items.h"
+#include "cli/batch_keys.h"
+#include "cli/batch_paint.h"
 #include "cli/output_name.h"
-#include "cli/produce.h"
-#include "core/background.h"
-#include "core/error.h"
 #include "runtime/batch/journal.h"
-#include "runtime/wildcards.h"
 
 namespace cudream {
 
@@ -35,9 +32,6 @@ struct BatchOptions {
   int together = 0;  // pictures of a pass at most; 0: as many as keep the device busy
 };
 
-// Whether the next item would fare no better than one that failed so.
-bool ends_the_batch(Code);
-
 // What became of an item.
 struct BatchResult {
   enum class State : uint8_t { left, done, failed, elsewhere } state = State::left;
@@ -47,7 +41,7 @@ struct BatchResult {
   std::string reason;  // of a failure
 };
 
-class BatchRun {
+class BatchRun : private ItemKeeper {
  public:
   // Makes the folder and opens its journal, "OUTPUT/.batch/journal.jsonl". Items of other shards count as left out. Throws as
   // Journal does.
@@ -66,29 +60,12 @@ class BatchRun {
  private:
   void run_models();
   void find_out(const std::string& model, size_t item);
-  std::string named_beside(const BatchItem&);
   void paint_model(const ModelNames& names, const std::vector<size_t>& items);
-  // An item whose job is complete.
-  struct Ready {
-    size_t item = 0;
-    Job job;
-  };
-  void paint_window(Session&, std::span<const size_t> items);
-  void paint_alike(Session&, std::span<const Ready> all);
-  void make_together(Session&, std::span<const Ready> some);
-  std::pair<Adapters, Ready> prepare(Session&, size_t item);
-  // Does `work` for an item, whose failure is noted.
-  void attempt(size_t item, const std::function<void()>& work);
-  // Where an item's picture goes.
-  struct Place {
-    std::filesystem::path file;
-    Exists exists = Exists::refuse;
-  };
-  Place plan(const Ready&);
-  void write(size_t item, const Place&, const MadePicture&);
-  uint64_t seed_of(size_t item);
+  uint64_t seed_of(size_t item) override;
+  Place plan(size_t item, const Job&) override;
+  void keep(size_t item, const Place&, const MadePicture&) override;
+  void fail_item(size_t item, const std::string& reason) override;
   std::string free_name(const Job&, size_t item);
-  void fail_item(size_t item, const std::string& reason);
   void give_up(size_t item, const std::string& reason);
   void settle(size_t item, BatchResult);
   size_t made_so_far() const;
@@ -101,17 +78,15 @@ class BatchRun {
   Progress& progress_;
   OutputNames names_;  // for items whose own name is taken
   Journal journal_;
-  Catalog catalog_;
-  Wildcards wildcards_;
-  std::map<std::filesystem::path, std::string> hashes_;  // of adapter files
+  Stamps stamps_;
   std::vector<BatchResult> results_;
   std::vector<std::string> keys_, first_keys_;  // of each item; of the first picture of its --count
   std::map<std::string, int> occurrences_;
   std::chrono::steady_clock::time_point begun_ = std::chrono::steady_clock::now();
   mutable std::mutex lock_;  // of results_ and made_
   std::mutex telling_;
-  size_t made_ = 0;    // by this run
-  Background writer_;  // the last: it uses all of the above
+  size_t made_ = 0;  // by this run
+  Painter painter_;  // the last: it uses all of the above
 };
 
 }  // namespace cudream

@@ -23,6 +23,7 @@ struct Entry {
 constexpr Entry kTable[] = {
     {"generate", "Make pictures from a prompt, or from a picture and a prompt", add_generate},
     {"batch", "Make the pictures of a file of prompts", add_batch},
+    {"worker", "Make the pictures that batches submit to a queue", add_worker},
     {"decode", "Finish a picture whose decoding failed", add_decode},
     {"models", "List the models found, or the folder to put them in", add_models},
     {"inspect", "Say what a model file, model folder or picture is", add_inspect},

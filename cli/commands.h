@@ -16,6 +16,7 @@ void describe_program(CLI::App&, Command& chosen);
 
 Command add_generate(CLI::App&);
 Command add_batch(CLI::App&);
+Command add_worker(CLI::App&);
 Command add_decode(CLI::App&);
 Command add_models(CLI::App&);
 Command add_inspect(CLI::App&);

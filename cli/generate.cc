@@ -45,10 +45,8 @@ Stored settings_of_picture(const std::filesystem::path& path, const Notice& on_n
                 .image = json.value("image", ""),
                 .mask = json.value("mask", ""),
                 .controls = json.value("control_images", std::vector<std::string>{})};
-  for (const std::string* name :
-       {&stored.job.model, &stored.job.vae, &stored.job.loras, &stored.job.embeddings, &stored.job.controls, &stored.job.refiner})
-    if (name->find('/') != std::string::npos)
-      throw fail(Code::bad_file, "--from {}: \"{}\" is no model name", path.string(), printable(*name));
+  if (const std::string given = path_among_names(stored.job); !given.empty())
+    throw fail(Code::bad_file, "--from {}: \"{}\" is no model name", path.string(), printable(given));
   return stored;
 }
 

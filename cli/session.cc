@@ -246,6 +246,12 @@ Adapters find_adapters(const Catalog& catalog, Job& job) {
   return found;
 }
 
+std::string path_among_names(const Job& job) {
+  for (const std::string* name : {&job.model, &job.vae, &job.loras, &job.embeddings, &job.controls, &job.refiner})
+    if (name->find('/') != std::string::npos) return *name;
+  return "";
+}
+
 void Session::use(const Adapters& adapters) {
   engine_->use_loras(adapters.loras, notice());
   engine_->use_controls(adapters.controls);
@@ -268,7 +274,11 @@ RunHooks Session::hooks() const {
                 progress_.done();
                 progress_.start(stage, steps);
               },
-          .on_step = [this](int done) { progress_.step(done); },
+          .on_step =
+              [this](int done) {
+                progress_.step(done);
+                beside_step_();
+              },
           .on_notice = notice(),
           .cancel = &stop_requested};
 }

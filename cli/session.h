@@ -3,8 +3,10 @@
 
 #include <atomic>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "cli/options.h"
 #include "cli/progress.h"
@@ -60,6 +62,9 @@ struct Adapters {
 // only name what the catalog lists.
 Adapters find_adapters(const Catalog&, Job&);
 
+// What stands for a name in a job that came from elsewhere, and is a path: only the command line may give those. Empty: nothing.
+std::string path_among_names(const Job&);
+
 // What a session is opened for: names as a job has them.
 struct ModelNames {
   std::string model, vae, refiner;
@@ -88,6 +93,8 @@ class Session {
   void use(const Adapters&);  // from now on, in place of those before; says what was used
   // Draws the wildcards of a job's prompts from its seed, keeping the templates.
   void draw_wildcards(Job&) const;
+  // Called after every step of every job from now on.
+  void on_step(std::function<void()> beside) { beside_step_ = std::move(beside); }
 
  private:
   void load(Engine&, const Model&);
@@ -98,6 +105,7 @@ class Session {
   std::unique_ptr<Engine> engine_, refiner_;
   std::string model_name_, refiner_name_;
   Wildcards wildcards_;
+  std::function<void()> beside_step_ = [] {};
 };
 
 }  // namespace cudream

@@ -2,15 +2,12 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include <csignal>
 #include <map>
 #include <random>
 #include <thread>
 
-#include "tests/cli/program.h"
+#include "tests/cli/running.h"
 #include "tests/golden/tensors.h"
 
 namespace cudream {
@@ -21,41 +18,6 @@ using testing::HasSubstr;
 using testing::Not;
 
 const std::string kQuickBatch = "-m demo --steps 1 --width 64 --height 64 ";
-
-// The program in the background, in its folder.
-class Running {
- public:
-  Running(const Program& program, const std::string& arguments) {
-    process_ = ::fork();
-    if (process_ != 0) return;
-    const std::string home = program.path().string();
-    const std::string command = "cd '" + home + "'; exec env HOME='" + home +
-                                "' XDG_DATA_HOME= XDG_CONFIG_HOME= HF_HOME= CUDREAM_MODELS= '" +
-                                CUDREAM_BINARY_DIR "/bin/cudream' " + arguments + " >.stdout 2>.stderr";
-    ::execl("/bin/sh", "sh", "-c", command.c_str(), nullptr);
-    std::_Exit(127);
-  }
-  void send(int signal) const { ::kill(process_, signal); }
-  int wait() const {
-    int status = 0;
-    ::waitpid(process_, &status, 0);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-  }
-  void wait_for(const Program& program, const fs::path& file) const {
-    for (int i = 0; i < 3000 && !program.has(file); i++) std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    ASSERT_TRUE(program.has(file)) << file;
-  }
-
- private:
-  pid_t process_ = -1;
-};
-
-std::map<std::string, std::string> pictures(const Program& program, const fs::path& folder) {
-  std::map<std::string, std::string> all;
-  for (const auto& entry : fs::directory_iterator(program.path() / folder))
-    if (entry.is_regular_file()) all[entry.path().filename()] = program.read(entry.path());
-  return all;
-}
 
 TEST(Batch, GoesOnAfterABadLine) {
   const Program program;
