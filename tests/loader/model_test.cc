@@ -6,6 +6,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <nlohmann/json.hpp>
 
 #include "kernels/reference/reference_device.h"
@@ -130,12 +131,13 @@ TEST(ReplaceVae, RefusesWhatIsNoVae) {
   EXPECT_THAT(message_of([&] { model.replace_vae(tiny); }), HasSubstr("holds no VAE (taesd vae)"));
 }
 
+// Of the processor's time, since other programs run beside the tests.
 TEST(Opening, TakesMilliseconds) {
   TemporaryFolder folder;
   const fs::path path = make_sparse("sdxl-base-f16", folder.path());
-  const auto start = std::chrono::steady_clock::now();
+  const std::clock_t start = std::clock();
   open_model(path);
-  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::milliseconds(500));
+  EXPECT_LT(std::clock() - start, CLOCKS_PER_SEC / 2);
 }
 
 // ---- Problems, all at once ------------------------------------------------------------------------------------------------
