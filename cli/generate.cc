@@ -83,6 +83,7 @@ int run(Options options) {
   if (!options.config.empty()) {
     GoldenRun golden = golden_run(options.config);
     golden.job.model = job.model;
+    golden.job.vae = job.vae;
     golden.job.loras = job.loras;
     golden.job.embeddings = job.embeddings;
     golden.job.controls = job.controls;
@@ -131,6 +132,7 @@ Command add_generate(CLI::App& app) {
   cudream generate "a red house under a full moon"
   cudream generate "a red fox, (snow:1.3)" -m my-model --steps 30 --seed 7 -o fox.png
   cudream generate "the same in winter" --image fox.png --strength 0.6
+  cudream generate "a red fox" --vae taesd                             decoded by a tiny autoencoder: faster, less detail
   cudream generate --from fox.png --seed 8
   cudream generate "a hat" --image fox.png --mask hat.png              white in hat.png is made anew
   cudream generate "a hat" --image fox.png --mask hat.png --only-masked -W 512 -H 512

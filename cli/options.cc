@@ -187,7 +187,7 @@ void add_variant_options(CLI::App& app, Job& job) {
 void add_job_options(CLI::App& app, JobOptions& options) {
   Job& job = options.job;
   app.add_option("-m,--model", job.model, "Model: its name, or a unique part of it (see `cudream models`)");
-  app.add_option("--vae", job.vae, "Use the autoencoder of this model or VAE file, by name");
+  app.add_option("--vae", job.vae, "Use the autoencoder of this model or VAE file, by name; tiny ones (TAESD) too");
   app.add_option("-n,--negative", job.negative, "What the picture should not show");
   app.add_option("-s,--steps", job.steps, "Denoising steps")->capture_default_str();
   app.add_option("-g,--guidance", job.guidance, "Guidance scale: how strongly the prompt is followed; 1 turns it off")

@@ -58,13 +58,17 @@ struct ControlNetSpec {
   bool operator==(const ControlNetSpec&) const = default;
 };
 
-// An AutoencoderKL. Level 0 is the finest.
+// An AutoencoderKL, or a tiny autoencoder (TAESD). Level 0 is the finest.
 struct VaeSpec {
   int64_t image_channels = 3, latent_channels = 4;
-  std::vector<int64_t> channels = {128, 256, 512, 512};
-  int layers = 2;  // residual blocks of an encoder level; a decoder level has one more
+  std::vector<int64_t> channels = {128, 256, 512, 512};  // tiny: all alike
+  int layers = 2;  // residual blocks of an encoder level; a decoder level has one more. Tiny: of both, but one at the finest
   int groups = 32;
-  float scaling_factor = 0.18215f;
+  float scaling_factor = 0.18215f;      // of the latents that the UNet reads; the same whichever autoencoder makes them
+  bool tiny = false;                    // groups are not used then
+  bool encoder = true, decoder = true;  // which halves there are: files of tiny ones may hold one
+  // What the encoder says of a latent pixel: means and log variances; a tiny one gives the latent itself.
+  int64_t encoded_channels() const { return tiny ? latent_channels : 2 * latent_channels; }
   int factor() const { return 1 << (static_cast<int>(channels.size()) - 1); }  // pixels per latent, along one side
   bool operator==(const VaeSpec&) const = default;
 };

@@ -13,7 +13,7 @@ namespace cudream {
 // Element types that the verbs and the weight store understand. (Files may hold others: see loader/safetensors.h.)
 enum class DType : uint8_t { f32, f16, bf16, f8e4m3, f8e5m2, i32, u8 };
 
-enum class Act : uint8_t { none, silu, gelu, quick_gelu };  // gelu is the exact one, with erf
+enum class Act : uint8_t { none, silu, gelu, quick_gelu, relu, tanh };  // gelu is the exact one, with erf
 
 int64_t size_of(DType);           // bytes per element
 std::string_view name_of(DType);  // "f32", "bf16", ...

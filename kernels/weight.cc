@@ -131,8 +131,8 @@ Linear joined_linear(const Weights& w, std::initializer_list<std::string_view> n
   return {w.join(names, "weight", Use::linear, {out_each, in}), bias ? w.join(names, "bias", Use::vector, {out_each}) : nullptr};
 }
 
-Conv conv(const Weights& w, int64_t in, int64_t out, int64_t kernel) {
-  return {w.get("weight", Use::conv, {out, in, kernel, kernel}), w.get("bias", Use::vector, {out})};
+Conv conv(const Weights& w, int64_t in, int64_t out, int64_t kernel, bool bias) {
+  return {w.get("weight", Use::conv, {out, in, kernel, kernel}), bias ? w.get("bias", Use::vector, {out}) : nullptr};
 }
 
 Norm norm(const Weights& w, int64_t channels, float eps) {

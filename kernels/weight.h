@@ -101,7 +101,7 @@ class Weights {
 // The common layers. `w` is the layer's own place: linear(w / "to_q", in, out) asks for to_q.weight and to_q.bias.
 Linear linear(const Weights& w, int64_t in, int64_t out, bool bias = true, Use use = Use::linear);
 Linear joined_linear(const Weights& w, std::initializer_list<std::string_view> names, int64_t in, int64_t out_each, bool bias);
-Conv conv(const Weights& w, int64_t in, int64_t out, int64_t kernel);
+Conv conv(const Weights& w, int64_t in, int64_t out, int64_t kernel, bool bias = true);
 Norm norm(const Weights& w, int64_t channels, float eps);
 
 }  // namespace cudream

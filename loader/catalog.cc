@@ -78,6 +78,7 @@ class Scanner {
     walk_inner({"models/checkpoints", "models/Stable-diffusion", "models/diffusers", "checkpoints", "Stable-diffusion"});
     if (!is_tree) return walk(folder, origin, 0);
     walk_inner({"models/controlnet", "models/ControlNet", "controlnet", "ControlNet"});
+    walk_inner({"models/vae", "models/VAE", "models/vae_approx", "models/VAE-approx", "vae", "VAE", "vae_approx", "VAE-approx"});
   }
 
   void scan_hugging_face(const fs::path& hub) {

@@ -241,6 +241,9 @@ void convert_model(const Model& model, const Conversion& conversion, const fs::p
   if (id.verdict != Verdict::open && id.verdict != Verdict::part)
     throw fail(Code::unsupported, "{} is not converted: it is no model of a family that is known here{}{}", model.path().string(),
                id.obstacle.empty() ? "" : ": ", id.obstacle);
+  if (id.spec.unet && id.spec.vae && id.spec.vae->tiny)
+    throw fail(Code::unsupported, "{}: its autoencoder is a tiny one (TAESD), which files of whole models do not hold; {}",
+               model.path().string(), "pass another one with --vae");
   if (conversion.layout == Layout::single_file) return write_single_file(model, conversion, to);
   if (fs::exists(fs::symlink_status(to))) throw fail(Code::io, "{} exists already; choose another name", to.string());
   const fs::path whole = fs::absolute(to).lexically_normal(), folder = whole.has_filename() ? whole : whole.parent_path();

@@ -60,7 +60,24 @@ json unet_config(const UNetSpec& spec, int64_t sample_size, bool matrices) {
   return config;
 }
 
+json tiny_vae_config(const VaeSpec& spec) {
+  std::vector<int> down(spec.channels.size(), spec.layers), up = down;
+  down.front() = up.back() = 1;
+  return {{"_class_name", "AutoencoderTiny"},
+          {"act_fn", "relu"},
+          {"decoder_block_out_channels", spec.channels},
+          {"encoder_block_out_channels", spec.channels},
+          {"in_channels", spec.image_channels},
+          {"latent_channels", spec.latent_channels},
+          {"num_decoder_blocks", up},
+          {"num_encoder_blocks", down},
+          {"out_channels", spec.image_channels},
+          {"scaling_factor", 1.0},
+          {"upsampling_scaling_factor", 2}};
+}
+
 json vae_config(const VaeSpec& spec, int64_t sample_size) {
+  if (spec.tiny) return tiny_vae_config(spec);
   const size_t levels = spec.channels.size();
   return {{"_class_name", "AutoencoderKL"},
           {"act_fn", "silu"},

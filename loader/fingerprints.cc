@@ -130,24 +130,6 @@ std::optional<Identity> recognise_embedding(const Tensors& tensors) {
   return adapter(width == 1280 ? "sdxl" : family_of_context(width), "textual-inversion");
 }
 
-// TAESD (madebyollin/taesd): its own files number the layers of one half through, diffusers' hold both halves.
-std::optional<Identity> recognise_taesd(const Tensors& tensors) {
-  Identity found{.verdict = Verdict::part, .family = "taesd", .task = "vae"};
-  found.obstacle = "tiny autoencoders (TAESD) are not supported; give an AutoencoderKL";
-  if (tensors.named("encoder.layers.0.weight") && tensors.named("decoder.layers.0.weight")) {
-    found.parts = {"vae"};
-  } else if (tensors.named("1.weight") && tensors.named("3.conv.0.weight")) {
-    found.parts = {"vae decoder"};
-    found.missing = {"vae encoder"};
-  } else if (tensors.named("0.weight") && tensors.named("1.conv.0.weight")) {
-    found.parts = {"vae encoder"};
-    found.missing = {"vae decoder"};
-  } else {
-    return std::nullopt;
-  }
-  return found;
-}
-
 std::optional<Identity> recognise_other_model(const Tensors& tensors, const NameTable& table) {
   constexpr struct {
     std::string_view mark, family, prediction, name;
@@ -182,7 +164,6 @@ std::optional<Identity> recognise_other(const NameTable& table) {
   if (auto found = recognise_lora(tensors)) return found;
   if (auto found = recognise_conditioning(tensors)) return found;
   if (auto found = recognise_embedding(tensors)) return found;
-  if (auto found = recognise_taesd(tensors)) return found;
   return recognise_other_model(tensors, table);
 }
 

@@ -1,4 +1,4 @@
-// Files that are no Stable Diffusion model: adapters, tiny autoencoders and models of other kinds, told by their names.
+// Files that are no Stable Diffusion model: adapters and models of other kinds, told by their names.
 #pragma once
 
 #include <optional>

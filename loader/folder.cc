@@ -99,7 +99,7 @@ void read_config(ModelFiles& found, const Folder& folder, const std::string& com
 // The component a lone config.json describes, by its class; empty: none that is known.
 std::string component_of(const Config& config) {
   const std::string name = config.text("_class_name").value_or(config.text("model_type").value_or(""));
-  if (name == "AutoencoderKL") return "vae";
+  if (name == "AutoencoderKL" || name == "AutoencoderTiny") return "vae";
   if (name == "UNet2DConditionModel") return "unet";
   if (name == "ControlNetModel") return "controlnet";
   return name == "clip_text_model" ? "text_encoder" : "";

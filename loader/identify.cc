@@ -192,6 +192,14 @@ void identify_controlnet(Identity& id) {
   if (id.spec.family == Family::other) id.obstacle = "it has no text attention that is known here";
 }
 
+// TAESD's own files hold one half each.
+void identify_tiny(Identity& id, const VaeSpec& vae) {
+  id.family = "taesd";
+  if (vae.encoder && vae.decoder) return;
+  id.parts = {vae.decoder ? "vae decoder" : "vae encoder"};
+  id.missing = {vae.decoder ? "vae encoder" : "vae decoder"};
+}
+
 void identify_component(Identity& id, const NameTable& table) {
   if (id.parts.empty()) {
     id.obstacle = "none of its tensors has a name that is known here";
@@ -200,6 +208,7 @@ void identify_component(Identity& id, const NameTable& table) {
   id.verdict = Verdict::part;
   id.task = id.spec.vae ? "vae" : "text_encoder";
   id.family = id.spec.vae ? fmt::format("vae-{}ch", id.spec.vae->latent_channels) : "clip";
+  if (id.spec.vae && id.spec.vae->tiny) identify_tiny(id, *id.spec.vae);
   id.obstacle = "it is a part of a model, not a whole one";
   if (has_scales(table)) id.obstacle = "its fp8 weights have scales of their own, which are not supported";
 }

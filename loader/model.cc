@@ -91,6 +91,9 @@ void Model::replace_vae(const fs::path& path) {
   if (!other.names_.has_part("vae"))
     throw fail(Code::bad_file, "{} holds no VAE ({} {}); give a VAE or a model that has one", path.string(),
                other.identity_.family, other.identity_.task);
+  if (!other.spec().vae->decoder)
+    throw fail(Code::bad_file, "{} holds only the encoder of a tiny autoencoder; give the file with its decoder, or with both",
+               path.string());
   if (spec().unet && other.spec().vae->latent_channels != spec().unet->out_channels)
     throw fail(Code::bad_file, "the VAE {} has {} latent channels, but the model makes {}", path.string(),
                other.spec().vae->latent_channels, spec().unet->out_channels);

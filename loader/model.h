@@ -32,7 +32,8 @@ class Model {
   // The model's own tokenizer folder, when it has one with a vocabulary ("tokenizer/vocab.json" and "merges.txt").
   const std::filesystem::path& tokenizer() const { return tokenizer_; }
 
-  // Uses the VAE of another file or folder. Throws Error(bad_file) when it holds none, or one for other latents.
+  // Uses the VAE of another file or folder, which may be a tiny one. Throws Error(bad_file) when it holds none, only the encoder
+  // of one, or one for other latents.
   void replace_vae(const std::filesystem::path&);
 
  private:

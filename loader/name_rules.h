@@ -7,6 +7,7 @@
 //   $h      a convolution of a ControlNet's picture, which the original layout numbers with the activations between
 //   $R      a level of the VAE's decoder, which the original layout numbers from the other end
 //   $F      q, k and v: three equal ranges of rows of one stored tensor
+//   $T      a layer of one half of TAESD, whose own files number these through; the decoder's first bounds the latent
 // What follows the match is kept, unless it begins with the `from` of one of the part's tail rules.
 // Where several rules lead to one canonical name, the last is that of the original layout.
 #pragma once
@@ -97,6 +98,9 @@ inline constexpr Rule kVaeHeads[] = {
     {"decoder.mid.block_1", "decoder.mid_block.resnets.0"},
     {"decoder.mid.block_2", "decoder.mid_block.resnets.1"},
     {"decoder.mid.attn_1", "decoder.mid_block.attentions.0"},
+    {"encoder.layers", "encoder.layers"},
+    {"decoder.layers", "decoder.layers"},
+    {"#", "$T"},
 };
 // The middle attention has three namings: diffusers', diffusers' before 0.17, and the original one.
 inline constexpr Rule kVaeTails[] = {
@@ -186,6 +190,7 @@ inline std::optional<std::string_view> match(std::string_view name, std::string_
 struct Numbering {
   int blocks_per_level = 1;  // of the UNet's paths: the residual blocks of a down level and its downsampling
   int vae_levels = 1;
+  std::string_view tiny_half{};  // "encoder" or "decoder", of a file of TAESD's own
 };
 
 }  // namespace cudream

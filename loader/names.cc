@@ -55,6 +55,9 @@ std::string expand(std::string_view to, const Numbers& n, const Numbering& numbe
       case 'h': text += std::to_string(n[0] / 2 - 1); break;
       case 'R': text += std::to_string(numbering.vae_levels - 1 - n[0]); break;
       case 'F': text += fused; break;
+      case 'T':
+        text += fmt::format("{}.layers.{}", numbering.tiny_half, n[0] - (numbering.tiny_half == "decoder" ? 1 : 0));
+        break;
       default: invariant(false, "rule {} has an unknown mark", to);
     }
   }
@@ -73,11 +76,21 @@ bool is_part(std::string_view name) {
   return std::any_of(std::begin(kParts), std::end(kParts), [&](const PartRules& p) { return p.part == name; });
 }
 
+// Which half of TAESD a file of its own holds; empty: it is no such file.
+std::string_view tiny_half(const SafetensorsHeader& h) {
+  if (h.find("1.weight") && h.find("3.conv.0.weight")) return "decoder";
+  if (h.find("0.weight") && h.find("1.conv.0.weight")) return "encoder";
+  return "";
+}
+
 // The part of a file whose names have no prefix, told by names that only it has.
 std::string_view bare_part(const SafetensorsHeader& h) {
   if (h.find("input_hint_block.0.weight") || h.find("controlnet_cond_embedding.conv_in.weight")) return "controlnet";
   if (h.find("input_blocks.0.0.weight") || (h.find("conv_in.weight") && h.find("time_embedding.linear_1.weight"))) return "unet";
-  if (h.find("decoder.conv_in.weight") || h.find("encoder.conv_in.weight")) return "vae";
+  for (const std::string_view name :
+       {"decoder.conv_in.weight", "encoder.conv_in.weight", "decoder.layers.0.weight", "encoder.layers.0.weight"})
+    if (h.find(name)) return "vae";
+  if (!tiny_half(h).empty()) return "vae";
   for (const std::string_view name :
        {"text_model.embeddings.token_embedding.weight", "embeddings.token_embedding.weight", "token_embedding.weight"})
     if (const TensorInfo* t = h.find(name))
@@ -97,7 +110,7 @@ PartName split_part(std::string_view name, std::string_view place) {
 }
 
 Numbering numbering_of(const SafetensorsHeader& header, std::string_view place) {
-  Numbering found;
+  Numbering found{.tiny_half = tiny_half(header)};
   int blocks = 0, first_downsampling = 0;
   for (const TensorInfo& t : header.tensors) {
     const auto [part, name] = split_part(t.name, place);

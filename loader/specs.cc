@@ -154,7 +154,47 @@ std::string irregularity(const UNetSpec& spec) {
   return "";
 }
 
+namespace {
+
+// What a latent of the family is multiplied by when nothing else is said.
+float latent_scale(Family family) {
+  return family == Family::sdxl || family == Family::sdxl_refiner ? 0.13025f : 0.18215f;
+}
+
+// Its configuration says a factor of 1, for it reads and gives latents as the UNet has them: nets/tiny_vae.cc undoes the
+// family's, so that latents mean the same with any autoencoder.
+VaeSpec tiny_vae_spec(const Shapes& shapes, const Config& config, Family family) {
+  constexpr int kMostLayers = 64;
+  if (const std::string act = config.text("act_fn").value_or("relu"); act != "relu")
+    throw fail(Code::unsupported, "the tiny autoencoder has the activation {}, which is not supported", printable(act));
+  VaeSpec spec{.scaling_factor = latent_scale(family),
+               .tiny = true,
+               .encoder = shapes.has("vae.encoder.layers.0.weight"),
+               .decoder = shapes.has("vae.decoder.layers.0.weight")};
+  const std::string half = spec.decoder ? "vae.decoder.layers" : "vae.encoder.layers";
+  int last = 0, levels = 1;  // one more than there are changes of size, whose convolutions have no bias
+  for (int i = 0; i < kMostLayers; i++) {
+    if (!shapes.has(indexed(half, i, "weight"))) continue;
+    last = i;
+    if (!shapes.has(indexed(half, i, "bias"))) levels++;
+  }
+  if (levels > 8) throw fail(Code::bad_file, "the tiny autoencoder has {} levels, which it cannot have", levels);
+  const std::string in = indexed(half, 0, "weight"), out = indexed(half, last, "weight");
+  spec.latent_channels = spec.decoder ? shapes.dim(in, 1) : shapes.dim(out, 0);
+  spec.image_channels = spec.decoder ? shapes.dim(out, 0) : shapes.dim(in, 1);
+  spec.channels.assign(static_cast<size_t>(levels), shapes.dim(in, 0));
+  // The coarsest level of a decoder comes first; that of an encoder follows the one block of the finest and a change of size.
+  const int first = spec.decoder ? 2 : 3;
+  spec.layers = 0;
+  while (shapes.has(indexed(half, first + spec.layers, "conv.0.weight"))) spec.layers++;
+  return spec;
+}
+
+}  // namespace
+
 VaeSpec vae_spec(const Shapes& shapes, const Config& config, Family family, std::vector<std::string>& assumed) {
+  if (shapes.has("vae.decoder.layers.0.weight") || shapes.has("vae.encoder.layers.0.weight"))
+    return tiny_vae_spec(shapes, config, family);
   VaeSpec spec;
   spec.latent_channels = shapes.dim("vae.decoder.conv_in.weight", 1);
   spec.image_channels = shapes.dim("vae.decoder.conv_out.weight", 0);
@@ -166,9 +206,8 @@ VaeSpec vae_spec(const Shapes& shapes, const Config& config, Family family, std:
   spec.layers = shapes.count("vae.decoder.up_blocks.0.resnets", "conv1.weight") - 1;
   spec.groups = groups_of(config, "VAE", assumed);
   for (const int64_t channels : spec.channels) check_divides(channels, spec.groups, "VAE", "groups");
-  const bool xl = family == Family::sdxl || family == Family::sdxl_refiner;
   const auto scaling = config.number("scaling_factor");
-  spec.scaling_factor = static_cast<float>(scaling.value_or(xl ? 0.13025 : 0.18215));
+  spec.scaling_factor = scaling ? static_cast<float>(*scaling) : latent_scale(family);
   if (config.empty()) assumed.push_back(fmt::format("scaling factor of the latents: {}", spec.scaling_factor));
   return spec;
 }

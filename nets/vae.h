@@ -1,55 +1,27 @@
-// The autoencoder between pictures and latents: AutoencoderKL ("Auto-Encoding Variational Bayes", Kingma and Welling 2013;
-// the network of Esser et al. 2021 as Rombach et al. 2022 use it).
+// The autoencoder between pictures and latents: the one that a model was trained with, or a tiny one in its place.
 #pragma once
 
-#include <optional>
-#include <vector>
+#include <variant>
 
 #include "core/spec.h"
-#include "nets/blocks.h"
+#include "nets/kl_vae.h"
+#include "nets/tiny_vae.h"
 
 namespace cudream {
 
 class Autoencoder {
  public:
   Autoencoder(const Weights& w, const VaeSpec& spec);
-  const VaeSpec& spec() const { return spec_; }
+  const VaeSpec& spec() const;
 
-  // image f32 [N,H,W,3] in [-1,1] -> f32 [N,H/f,W/f,2*latent]: mean, then log variance; not yet scaled
+  // image f32 [N,H,W,3] in [-1,1] -> f32 [N,H/f,W/f,2*latent]: mean, then log variance; of a tiny one [N,H/f,W/f,latent]: the
+  // latent itself. Not yet scaled.
   Tensor encode(Ops& o, View image) const;
   // latent f32 [N,h,w,latent], already divided by the scaling factor -> f32 [N,h*f,w*f,3], about [-1,1]
   Tensor decode(Ops& o, View latent) const;
 
  private:
-  struct Level {
-    std::vector<ResBlock> resnets;
-    std::optional<Conv> resample;
-  };
-  // One-headed self-attention over all pixels.
-  struct Attention {
-    Norm norm;
-    Linear qkv, out;
-    int groups;
-    Attention(const Weights& w, int64_t channels, int groups);
-    Tensor operator()(Ops& o, View x) const;
-  };
-  struct Middle {
-    ResBlock first, second;
-    Attention attention;
-    Middle(const Weights& w, int64_t channels, int groups);
-    Tensor operator()(Ops& o, View x) const;
-  };
-  struct Half {  // encoder or decoder
-    Half(const Weights& w, const VaeSpec& spec, bool encoder);
-    Conv in, out;
-    Norm norm_out;
-    std::vector<Level> levels;
-    Middle middle;
-  };
-
-  VaeSpec spec_;
-  Half encoder_, decoder_;
-  Linear quant_, post_quant_;  // 1x1 convolutions
+  std::variant<KlAutoencoder, TinyAutoencoder> net_;
 };
 
 }  // namespace cudream

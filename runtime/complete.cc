@@ -168,6 +168,15 @@ void check_tile(const Job& job, const ModelSpec& spec) {
   check_both(larger.width, larger.height);
 }
 
+void check_encoder(const Job& job, const ModelSpec& spec) {
+  const bool encodes = !job.image.empty() || (!job.hires.empty() && job.hires_upscaler == "lanczos");
+  if (encodes && !spec.vae->encoder)
+    throw fail(Code::unsupported,
+               "{} needs an autoencoder that encodes, and this one (TAESD) only decodes: give one with both halves as --vae, or "
+               "leave --vae out",
+               job.image.empty() ? "--hires-upscaler lanczos" : "--image");
+}
+
 }  // namespace
 
 std::string mismatch(Task task, const ModelSpec& spec) {
@@ -213,6 +222,7 @@ void complete(Job& job, const ModelSpec& spec, const Notice& on_notice) {
   check_together(job);
   if (const std::string why = mismatch(task_of(job), spec); !why.empty())
     throw fail(Code::unsupported, "the model cannot do this: {}", why);
+  check_encoder(job, spec);
   choose_size(job, spec, on_notice);
   if (job.original_width == 0) job.original_width = job.width;
   if (job.original_height == 0) job.original_height = job.height;

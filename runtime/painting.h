@@ -121,7 +121,7 @@ class Painting {
   std::vector<int> layers_left_out() const;  // of each text
   void trace_ids(const BranchChunks& text, const char* name) const;
   void trace_text(const TextStates& states) const;
-  // What the encoder says of each of `pictures` [n,H,W,3]: [n,h,w,2C], mean and log variance
+  // What the encoder says of each of `pictures` [n,H,W,3]: [n,h,w,2C], mean and log variance; of a tiny one [n,h,w,C]
   std::vector<float> moments(std::span<const float> pictures);
   // The latents of all pictures of the batch, scaled: a sample of what the encoder says. [batch,h,w,C]
   Tensor sampled_latent(std::span<const float> pictures);

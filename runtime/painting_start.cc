@@ -32,7 +32,7 @@ std::vector<float> Painting::moments(std::span<const float> pictures) {
   tell("encode");
   if (real()) nets_.weights.bring("vae");
   const Shape picture{1, job_.height, job_.width, 3};
-  const Tensor encoded = ops_.make(DType::f32, latent_.with(0, 1).with(3, 2 * latent_[3]));
+  const Tensor encoded = ops_.make(DType::f32, latent_.with(0, 1).with(3, nets_.spec.vae->encoded_channels()));
   std::vector<float> all;
   const auto size = static_cast<size_t>(picture.size());
   for (size_t from = 0; from < pictures.size(); from += size) {
@@ -54,15 +54,18 @@ std::vector<float> Painting::moments(std::span<const float> pictures) {
   return all;
 }
 
-// Mean + deviation * noise, then the latents' own scale. One picture serves the whole batch, each with noise of its own.
+// Mean + deviation * noise, then the latents' own scale. One picture serves the whole batch, each with noise of its own. A tiny
+// autoencoder says nothing of a deviation, and nothing is drawn.
 Tensor Painting::sampled_latent(std::span<const float> pictures) {
-  const std::vector<float> m = moments(pictures), noise = draw();
-  std::vector<float> latent(noise.size());
-  const auto c = static_cast<size_t>(latent_[3]);
-  const size_t pixels = m.size() / (2 * c);
+  const VaeSpec& vae = *nets_.spec.vae;
+  const std::vector<float> m = moments(pictures), noise = vae.tiny ? std::vector<float>() : draw();
+  std::vector<float> latent(static_cast<size_t>(latent_.size()));
+  const auto c = static_cast<size_t>(latent_[3]), each = static_cast<size_t>(vae.encoded_channels());
+  const size_t pixels = m.size() / each;
   for (size_t i = 0; i < latent.size(); i++) {
-    const size_t at = i / c % pixels * 2 * c + i % c;
-    latent[i] = (m[at] + std::exp(0.5f * std::clamp(m[at + c], -30.f, 20.f)) * noise[i]) * nets_.spec.vae->scaling_factor;
+    const size_t at = i / c % pixels * each + i % c;
+    const float off = vae.tiny ? 0 : std::exp(0.5f * std::clamp(m[at + c], -30.f, 20.f)) * noise[i];
+    latent[i] = (m[at] + off) * vae.scaling_factor;
   }
   return ops_.upload(DType::f32, latent_, std::span<const float>(latent));
 }
@@ -70,8 +73,8 @@ Tensor Painting::sampled_latent(std::span<const float> pictures) {
 Tensor Painting::mean_latent() {
   const std::vector<float> m = moments(pass_.pictures);
   std::vector<float> latent(static_cast<size_t>(latent_.size()));
-  const auto c = static_cast<size_t>(latent_[3]);
-  for (size_t i = 0; i < latent.size(); i++) latent[i] = m[i / c % (m.size() / (2 * c)) * 2 * c + i % c];
+  const auto c = static_cast<size_t>(latent_[3]), each = static_cast<size_t>(nets_.spec.vae->encoded_channels());
+  for (size_t i = 0; i < latent.size(); i++) latent[i] = m[i / c % (m.size() / each) * each + i % c];
   return ops_.upload(DType::f32, latent_, std::span<const float>(latent));
 }
 
@@ -112,7 +115,8 @@ Tensor Painting::start(Given& given) {
   if (masked && sees_mask) given.extra = masked_extra();
   if (job_.edit) given.extra = mean_latent();
   if (masked && !sees_mask) {
-    draw();  // the reference samples the masked picture here, though this network does not look at it
+    // The reference samples the masked picture here, though this network does not look at it.
+    if (!nets_.spec.vae->tiny) draw();
     given.known = ops_.combine({{1.f, picture}});
   }
   if (!redraws_picture()) return ops_.combine({{static_cast<float>(schedule_.initial_scale), given.noise}});

@@ -269,6 +269,8 @@ inline Floats gelu(Floats x) {
     case Act::silu: return x * sigmoid(x);
     case Act::gelu: return gelu(x);
     case Act::quick_gelu: return x * sigmoid(1.702f * x);
+    case Act::relu: return x < 0.0f ? Floats{} : x;  // NaN stays NaN
+    case Act::tanh: return 2.0f * sigmoid(2.0f * x) - 1.0f;
   }
   return x;
 }
@@ -290,6 +292,8 @@ inline Floats sigmoid2_coarse(Floats x) {
       return x * sigmoid2_coarse(x * ((1.1121348e-3f * t - 1.0745514e-1f) * t - 2.3003886f));
     }
     case Act::quick_gelu: return x * sigmoid2_coarse(x * (-1.702f * 1.44269504f));
+    case Act::relu:
+    case Act::tanh: return activate(F32{}, x, act);
   }
   return x;
 }

@@ -71,6 +71,8 @@ void act(Out out, In x, int64_t n, Act a) {
     case Act::silu: return map1(out, x, n, [](auto to, Floats v) { return activate(to, v, Act::silu); });
     case Act::gelu: return map1(out, x, n, [](auto to, Floats v) { return activate(to, v, Act::gelu); });
     case Act::quick_gelu: return map1(out, x, n, [](auto to, Floats v) { return activate(to, v, Act::quick_gelu); });
+    case Act::relu: return map1(out, x, n, [](auto to, Floats v) { return activate(to, v, Act::relu); });
+    case Act::tanh: return map1(out, x, n, [](auto to, Floats v) { return activate(to, v, Act::tanh); });
   }
 }
 

@@ -96,6 +96,12 @@ __device__ inline void activate4(Four& f, Act act) {
   } else if (act == Act::gelu) {
 #pragma unroll
     for (int j = 0; j < 4; j++) f.v[j] = gelu_short(f.v[j]);
+  } else if (act == Act::relu) {
+#pragma unroll
+    for (int j = 0; j < 4; j++) f.v[j] = f.v[j] < 0 ? 0 : f.v[j];
+  } else if (act == Act::tanh) {
+#pragma unroll
+    for (int j = 0; j < 4; j++) f.v[j] = fmaf(2, swish(1, 2 * f.v[j]), -1);
   }
 }
 

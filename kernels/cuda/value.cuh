@@ -76,6 +76,8 @@ __device__ inline float activate(float x, Act act) {
     case Act::silu: return x / (1 + expf(-x));
     case Act::gelu: return gelu(x);
     case Act::quick_gelu: return x / (1 + expf(-1.702f * x));
+    case Act::relu: return x < 0 ? 0 : x;  // NaN stays NaN
+    case Act::tanh: return 1 - 2 / (1 + expf(2 * x));
     default: return x;
   }
 }

@@ -67,6 +67,8 @@ double activate(double x, Act a) {
     case Act::silu: return x / (1 + std::exp(-x));
     case Act::gelu: return x / 2 * (1 + std::erf(x / std::sqrt(2.0)));
     case Act::quick_gelu: return x / (1 + std::exp(-1.702 * x));
+    case Act::relu: return x < 0 ? 0 : x;  // NaN stays NaN
+    case Act::tanh: return std::tanh(x);
   }
   return x;
 }

@@ -10,8 +10,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Of models that make pictures from words: text to image, image to image and inpainting (decoding with another autoencoder
-// comes later); of those with more input channels, inpainting and editing.
+// Of models that make pictures from words: text to image, image to image and inpainting (decoding with a tiny
+// autoencoder: tiny_vae_test.cc); of those with more input channels, inpainting and editing.
 std::vector<std::string> runs() {
   std::vector<std::string> names;
   for (const std::string family : {"sd1", "sd1-inpaint", "sd1-instruct", "sd2", "sdxl", "sdxl-refiner", "lcm"})

@@ -31,6 +31,10 @@ TEST(GpuControl, FollowsTheReference) {
   check_golden_run("sd1/controlnet_window", "--device cuda --precision f32 --control '" + net + ":1:0.2:0.7'", kFloat);
 }
 
+TEST(GpuTinyAutoencoder, FollowsTheReference) {
+  check_golden_run("sd1/txt2img_taesd", "--device cuda --precision f32 --vae '" + golden_model("taesd").string() + "'", kFloat);
+}
+
 TEST(GpuHalf, StaysNear) {
   // float16 keeps more digits than bfloat16; the golden set's limits for each: text, network, latents, image.
   check_golden_run("sd1/txt2img_ddim5", "--device cuda --precision f16", {2e-3, 5e-3, 8e-3, 4e-3});

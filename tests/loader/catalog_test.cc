@@ -107,6 +107,17 @@ TEST_F(CatalogTest, FindsControlNets) {
                                    "web interface: depth", "Hugging Face cache: org/tile"));
 }
 
+TEST_F(CatalogTest, FindsAutoencoders) {
+  folder_.write("comfy/models/checkpoints/c.safetensors", "");
+  folder_.write("comfy/models/vae/fine.safetensors", "");
+  folder_.write("comfy/models/vae_approx/taesd_decoder.safetensors", "");
+  folder_.write("a1111/models/Stable-diffusion/a.safetensors", "");
+  folder_.write("a1111/models/VAE/soft.safetensors", "");
+  places_.web_uis = {folder_.path() / "comfy", folder_.path() / "a1111"};
+  EXPECT_THAT(names(), ElementsAre("web interface: c", "web interface: fine", "web interface: taesd_decoder", "web interface: a",
+                                   "web interface: soft"));
+}
+
 TEST_F(CatalogTest, WithoutANameTheOnlyOwnModelIsChosenElseTheDemo) {
   folder_.write("share/models/demo.safetensors", "");
   EXPECT_EQ(Catalog(places_).choose("", Task::generate).name, "demo");

@@ -14,6 +14,7 @@
 #include "nets/controlnet.h"
 #include "nets/unet.h"
 #include "nets/vae.h"
+#include "tests/golden/tensors.h"
 #include "tests/loader/errors.h"
 #include "tests/loader/facts.h"
 #include "tests/loader/temporary_folder.h"
@@ -126,9 +127,36 @@ TEST(ReplaceVae, RefusesWhatIsNoVae) {
   TemporaryFolder folder;
   Model model = open_model(make_sparse("sd15-emaonly-f32", folder.path()));
   const fs::path lora = make_sparse("lora-kohya-sd15-r32-f16", folder.path()),
-                 tiny = make_sparse("taesd-diffusers-f32", folder.path());
+                 half = make_sparse("taesd-encoder-original-f32", folder.path());
   EXPECT_THAT(message_of([&] { model.replace_vae(lora); }), HasSubstr("holds no VAE (sd1 lora)"));
-  EXPECT_THAT(message_of([&] { model.replace_vae(tiny); }), HasSubstr("holds no VAE (taesd vae)"));
+  EXPECT_THAT(message_of([&] { model.replace_vae(half); }), HasSubstr("only the encoder of a tiny autoencoder"));
+}
+
+TEST(ReplaceVae, TakesATinyOneWithTheScaleOfTheModel) {
+  TemporaryFolder folder;
+  const std::pair<const char*, float> models[] = {{"sd15-emaonly-f32", 0.18215f}, {"sdxl-base-f16", 0.13025f}};
+  for (const auto& [name, scale] : models)
+    for (const std::string tiny : {"taesd-diffusers-f32", "taesd-decoder-original-f32"}) {
+      SCOPED_TRACE(name + (" " + tiny));
+      Model model = open_model(make_sparse(name, folder.path()));
+      model.replace_vae(make_sparse(tiny, folder.path()));
+      const VaeSpec expected{.channels = {64, 64, 64, 64},
+                             .layers = 3,
+                             .scaling_factor = scale,
+                             .tiny = true,
+                             .encoder = tiny == "taesd-diffusers-f32"};
+      EXPECT_EQ(model.spec().vae, expected);
+      WeightStore store;
+      request_networks(store, model.spec());
+      EXPECT_NO_THROW(check_weights(model, store));
+      EXPECT_NO_THROW(require_runnable(model));
+    }
+}
+
+TEST(TinyAutoencoder, ItsOwnFilesHoldTheHalvesOfTheFolder) {
+  Values halves = values_of(open_model(golden_model("taesd_encoder.safetensors")));
+  halves.merge(values_of(open_model(golden_model("taesd_decoder.safetensors"))));
+  EXPECT_EQ(halves, values_of(open_model(golden_model("taesd"))));
 }
 
 // Of the processor's time, since other programs run beside the tests.

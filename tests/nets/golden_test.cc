@@ -23,7 +23,7 @@ class NetworkTest : public testing::TestWithParam<std::tuple<const char*, const 
  protected:
   NetworkTest()
       : name_(std::get<0>(GetParam())),
-        model_(open_model(golden_model(name_ == "lcm" ? name_ : name_ + ".safetensors"))),
+        model_(open_model(golden_model(name_ == "lcm" || name_ == "taesd" ? name_ : name_ + ".safetensors"))),
         device_(open_device({.name = std::get<1>(GetParam()), .precision = DType::f32, .threads = 2})),
         ops_(*device_) {}
 
@@ -173,6 +173,22 @@ TEST_P(NetworkTest, AutoencoderEncodes) {
   });
 }
 
+class TinyAutoencoderTest : public NetworkTest {};
+
+// The reference's latents are those that a UNet reads: ours are to be scaled to them.
+TEST_P(TinyAutoencoderTest, FollowsTheReference) {
+  const auto vae = load<Autoencoder>("vae", *model_.spec().vae);
+  const float scale = vae.spec().scaling_factor;
+  const SafetensorsFile file = expected("vae.safetensors");
+  const auto job = [&] {
+    const Tensor image = input(file, "image"), encoded = vae.encode(ops_, image), latent = ops_.combine({{scale, encoded}});
+    expect_equal(latent, file, "encoded", kNetwork);
+    const Tensor z = input(file, "z"), unscaled = ops_.combine({{1 / scale, z}}), decoded = vae.decode(ops_, unscaled);
+    expect_equal(decoded, file, "decoded", kNetwork);
+  };
+  ops_.run(ops_.rehearse(job), job);
+}
+
 #ifndef CUDREAM_TEST_DEVICES
 #define CUDREAM_TEST_DEVICES "reference", "cpu"
 #endif
@@ -195,6 +211,9 @@ INSTANTIATE_TEST_SUITE_P(Devices, UNetTest,
 INSTANTIATE_TEST_SUITE_P(Devices, ControlNetTest,
                          testing::Combine(testing::Values("controlnet-sd1"), testing::Values(CUDREAM_TEST_DEVICES)),
                          name_of_case);
+
+INSTANTIATE_TEST_SUITE_P(Devices, TinyAutoencoderTest,
+                         testing::Combine(testing::Values("taesd"), testing::Values(CUDREAM_TEST_DEVICES)), name_of_case);
 
 // The full-size networks, rehearsed without weights: parameters, calls and memory are what the published ones have.
 TEST(FullSize, Sd15) {
