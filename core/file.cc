@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -34,7 +35,11 @@ thread_local sigjmp_buf* guard_exit = nullptr;
 struct sigaction previous_action;
 
 void on_sigbus(int number, siginfo_t* info, void* context) {
-  if (guard_exit != nullptr) siglongjmp(*guard_exit, 1);
+  if (guard_exit != nullptr) {
+    // Which signals are blocked is as a return would leave it: else the next SIGBUS could end the process.
+    pthread_sigmask(SIG_SETMASK, &static_cast<ucontext_t*>(context)->uc_sigmask, nullptr);
+    siglongjmp(*guard_exit, 1);
+  }
   if ((previous_action.sa_flags & SA_SIGINFO) != 0) return previous_action.sa_sigaction(number, info, context);
   signal(number, SIG_DFL);
   raise(number);
@@ -46,7 +51,7 @@ bool guarded_copy(void* to, const void* from, size_t bytes) {
   std::call_once(installed, [] {
     struct sigaction action {};
     action.sa_sigaction = on_sigbus;
-    action.sa_flags = SA_SIGINFO | SA_NODEFER;
+    action.sa_flags = SA_SIGINFO;
     sigaction(SIGBUS, &action, &previous_action);
   });
   sigjmp_buf exit;

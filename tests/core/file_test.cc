@@ -60,7 +60,7 @@ TEST_F(MappedFileTest, AFileCutShortIsAnErrorAndNoSignal) {
   const MappedFile file(path);
   fs::resize_file(path, 10);
   std::vector<std::byte> all(1 << 20);
-  EXPECT_EQ(code_of([&] { file.read(all, 0); }), Code::bad_file);
+  for (int time = 0; time < 2; time++) EXPECT_EQ(code_of([&] { file.read(all, 0); }), Code::bad_file);
   std::vector<std::byte> first(10);
   file.read(first, 0);  // what is left can still be read
 }
