@@ -151,7 +151,7 @@ std::string zsh_option(const CLI::Option& option) {
   else if (takes_value(option))
     value = is_path(option) ? ":file:_files" : ":value:";
   for (const std::string& name : flags(option))
-    lines += fmt::format("        {} \\\n", quoted("*" + name + "[" + help + "]" + value));
+    lines += fmt::format("        {} \\\n", quoted(fmt::format("*{}[{}]{}", name, help, value)));
   return lines;
 }
 

@@ -226,6 +226,7 @@ std::vector<LoraUse> named_loras(const Catalog& catalog, const std::string& list
 
 std::string names_of(const std::vector<LoraUse>& uses) {
   std::vector<std::string> names;
+  names.reserve(uses.size());
   for (const LoraUse& use : uses) names.push_back(fmt::format("{}:{:g}", use.path.stem().string(), use.strength));
   return fmt::format("{}", fmt::join(names, ","));
 }

@@ -87,7 +87,7 @@ class Writer {
   }
 
   std::vector<std::byte> converted(const std::string& weight, FileType type) const {
-    const std::vector<std::byte> bytes = raw(weight);
+    std::vector<std::byte> bytes = raw(weight);
     const FileType from = stored(weight).type;
     if (from == type && !changed(weight)) return bytes;
     std::vector<float> values(bytes.size() / width_of(from));
@@ -168,6 +168,7 @@ HeaderMetadata kept_metadata(const Model& model, const Conversion& conversion) {
 
 std::vector<TensorSource> sources(const Writer& writer, const std::map<std::string, Target>& targets) {
   std::vector<TensorSource> all;
+  all.reserve(targets.size());
   for (const auto& [name, target] : targets) all.push_back(writer.source(name, target));
   return all;
 }

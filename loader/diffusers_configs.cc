@@ -23,6 +23,7 @@ const char* name_of(Prediction prediction) {
 
 std::vector<std::string> block_types(const std::vector<std::vector<int>>& depths, const char* with, const char* without) {
   std::vector<std::string> types;
+  types.reserve(depths.size());
   for (const std::vector<int>& level : depths) types.emplace_back(level.front() > 0 ? with : without);
   return types;
 }

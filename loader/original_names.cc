@@ -71,7 +71,7 @@ std::string original_tail(std::string_view rest, std::span<const Rule> tails) {
 
 int count(const NameTable& names, const std::string& prefix, const std::string& suffix) {
   int n = 0;
-  while (names.weights.contains(prefix + std::to_string(n) + suffix)) n++;
+  while (names.weights.contains(fmt::format("{}{}{}", prefix, n, suffix))) n++;
   return n;
 }
 

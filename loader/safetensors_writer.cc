@@ -69,9 +69,10 @@ void stream_safetensors(const std::filesystem::path& path, std::vector<TensorSou
 void write_safetensors(const std::filesystem::path& path, std::vector<TensorData> tensors, const HeaderMetadata& metadata,
                        Exists exists) {
   std::vector<TensorSource> sources;
-  for (const TensorData& t : tensors)
-    sources.push_back({.name = t.name, .type = t.type, .shape = t.shape, .bytes = [&t] {
-                         return std::vector<std::byte>(t.bytes.begin(), t.bytes.end());
+  sources.reserve(tensors.size());
+  for (TensorData& t : tensors)
+    sources.push_back({.name = std::move(t.name), .type = t.type, .shape = std::move(t.shape), .bytes = [bytes = t.bytes] {
+                         return std::vector<std::byte>(bytes.begin(), bytes.end());
                        }});
   stream_safetensors(path, std::move(sources), metadata, exists);
 }
