@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
+#include "cli/preview.h"
 #include "cli/produce.h"
 #include "core/error.h"
 #include "runtime/foreign_settings.h"
@@ -17,6 +18,7 @@ namespace {
 struct Options {
   HostOptions host;
   JobOptions job;
+  PreviewOptions preview;
   std::filesystem::path output = "out/", from, noise, trace, config;
   bool overwrite = false;
   int batch = 1;
@@ -101,9 +103,11 @@ int run(Options options) {
 
   const bool several = production.count > 1;
   OutputNames names(options.output, several, production.exists);
+  Preview preview(options.preview, options.output, production.exists, progress);
   job.seed = options.job.seed ? *options.job.seed : random_seed();
   Session session(options.host, model_names(job), progress);
   session.name_models(job);
+  session.show_previews(options.preview.every, [&](const Image& picture) { preview.show(picture); });
   complete(job, session.engine().spec(), session.notice());
   if (!options.job.seed) log(LogLevel::info, "seed: {}", job.seed);
   produce(
@@ -122,6 +126,7 @@ Command add_generate(CLI::App& app) {
       ->capture_default_str();
   app.add_flag("--overwrite", options->overwrite, "Replace files that exist");
   app.add_option("-b,--batch", options->batch, "Pictures computed together")->check(CLI::Range(1, 64))->capture_default_str();
+  add_preview_options(app, options->preview);
   app.add_option("--from", options->from, "Take the settings stored in this picture; other options change them")
       ->type_name("FILE");
   app.add_option("--noise", options->noise, "For checks: take every random draw from this safetensors file")->type_name("FILE");
@@ -141,6 +146,8 @@ Command add_generate(CLI::App& app) {
   cudream generate "a red fox" --hires 2 --hires-strength 0.5          again at twice the size
   cudream generate "a red fox" --seed 7 --variation-strength 0.1 --count 4
   cudream generate "a castle" --control canny:0.8 --control-image edges.png
+  cudream generate "a castle" --preview 5                              out/preview.png, every five steps
+  cudream generate "a castle" --preview 2 --preview-as blocks          the same on the terminal
   cudream generate "pebbles" --tile xy                                 edges that meet)~");
   return [&app, options] {
     if (!options->from.empty()) take_settings(*options, app);

@@ -22,6 +22,13 @@ namespace {
 constexpr double kBarInterval = 0.05, kLineInterval = 2;  // seconds
 constexpr size_t kWidestBar = 40, kNarrowest = 24;        // columns; narrower terminals get no bar
 
+constexpr std::string_view kKeepCursor =
+    "\x1b"
+    "7";
+constexpr std::string_view kCursorBack =
+    "\x1b"
+    "8";
+
 using Json = nlohmann::ordered_json;
 
 // Pure ASCII, so that no character of a prompt reaches the terminal.
@@ -115,6 +122,7 @@ void Progress::done() {
   if (stage_.empty()) return;
   const double seconds = sink_.clock() - started_;
   clear();
+  rows_ = 0;
   if (sink_.style == ProgressStyle::json)
     emit(json_line({{"event", "done"}, {"stage", stage_}, {"steps", steps_}, {"seconds", milliseconds(seconds)}}));
   if (sink_.style == ProgressStyle::bar || sink_.style == ProgressStyle::lines) {
@@ -137,8 +145,19 @@ void Progress::say(LogLevel level, std::string_view text) {
   if (sink_.style == ProgressStyle::quiet && level > LogLevel::warn) return;
   const bool again = shown_ > 0;
   clear();
+  rows_ = 0;
   emit((level == LogLevel::info ? "" : fmt::format("{}: ", name)) + printable_lines(text));
   if (again) draw(sink_.clock());
+}
+
+// The place is made first, so that nothing scrolls while the terminal draws; the cursor is kept (DECSC, DECRC) while it does.
+void Progress::show(std::string_view drawing, int rows) {
+  const std::scoped_lock hold(lock_);
+  clear();
+  const std::string place = rows_ == rows ? "" : std::string(static_cast<size_t>(rows), '\n');
+  emit(fmt::format("{}\x1b[{}A{}{}{}\x1b[{}B", place, rows, kKeepCursor, drawing, kCursorBack, rows));
+  rows_ = rows;
+  if (!stage_.empty()) draw(sink_.clock());
 }
 
 void Progress::picture(const std::filesystem::path& path, uint64_t seed, double seconds) {

@@ -56,6 +56,11 @@ class Progress {
   // For set_log_sink: lines of their own, the bar stays below them.
   void message(LogLevel, std::string_view text);
   void tally(const Tally&);  // shown beside every stage from now on
+  // A picture as a terminal draws it from the cursor on, over so many rows: above the bar, in the place of the one before if
+  // nothing has been said since. On terminals only.
+  void show(std::string_view drawing, int rows);
+  bool on_terminal() const { return sink_.style == ProgressStyle::bar; }
+  int columns() const { return sink_.columns; }
   void picture(const std::filesystem::path&, uint64_t seed, double seconds);
 
  private:
@@ -73,6 +78,7 @@ class Progress {
   int total_ = 0, steps_ = 0;
   double started_ = 0, shown_at_ = 0;
   size_t shown_ = 0;  // columns the bar takes on the terminal now
+  int rows_ = 0;      // of a picture right above the bar
   bool closed_ = false;
 };
 

@@ -269,6 +269,11 @@ void Session::draw_wildcards(Job& job) const {
   draw(job.negative, job.negative_template);
 }
 
+void Session::show_previews(int every, std::function<void(const Image&)> show) {
+  preview_every_ = every;
+  show_preview_ = std::move(show);
+}
+
 RunHooks Session::hooks() const {
   return {.on_stage =
               [this](const std::string& stage, int steps) {
@@ -280,6 +285,8 @@ RunHooks Session::hooks() const {
                 progress_.step(done);
                 beside_step_();
               },
+          .preview_every = preview_every_,
+          .on_preview = show_preview_,
           .on_notice = notice(),
           .cancel = &stop_requested};
 }

@@ -86,6 +86,8 @@ class Session {
   // The names of what is loaded take the place of those that the job was given.
   void name_models(Job&) const;
   RunHooks hooks() const;
+  // From now on, every so many steps what the picture is going to be, small.
+  void show_previews(int every, std::function<void(const Image&)> show);
   Notice notice() const {
     return [this](const std::string& text) { host_.notice(text); };
   }
@@ -106,6 +108,8 @@ class Session {
   std::string model_name_, refiner_name_;
   Wildcards wildcards_;
   std::function<void()> beside_step_ = [] {};
+  int preview_every_ = 0;
+  std::function<void(const Image&)> show_preview_;
 };
 
 }  // namespace cudream

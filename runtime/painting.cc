@@ -308,6 +308,7 @@ Tensor Painting::denoise(std::span<const TextStates> states, const Given& given,
           [&](const StepInfo& step) {
             calls_ = static_cast<int>(step.count);  // known from the rehearsal on
             if (given.known) keep_known(given, step);
+            preview(step);
             if (!real()) return;
             trace("latents", step.x, true);
             if (hooks_.on_step) hooks_.on_step(static_cast<int>(step.index) + 1);

@@ -20,6 +20,7 @@
 #include "runtime/conditioning.h"
 #include "runtime/draws.h"
 #include "runtime/job.h"
+#include "runtime/picture/image.h"
 #include "runtime/predictor.h"
 #include "runtime/samplers.h"
 #include "runtime/tokenizer.h"
@@ -31,6 +32,9 @@ namespace cudream {
 struct RunHooks {
   std::function<void(const std::string& stage, int steps)> on_stage;  // steps 0: the stage counts none
   std::function<void(int done)> on_step;
+  // Every so many steps, 0 for never: what the first picture of the pass is going to be, small.
+  int preview_every = 0;
+  std::function<void(const Image&)> on_preview;
   // A stage ("text", "unet", "encode", "decode") of picture i of the pass gave NaN or infinity, and is done again in f32. Told
   // once for each, after a notice.
   std::function<void(size_t i, const std::string& stage)> on_redone;
@@ -133,6 +137,7 @@ class Painting {
   std::vector<Tensor> see_controls();  // what each ControlNet sees of its picture
   Tensor denoise(std::span<const TextStates> states, const Given& given, Tensor x);
   void keep_known(const Given& given, const StepInfo& step);
+  void preview(const StepInfo& step);
   void decode(View latent);
   // What is not finite is done again in f32 (runtime/painting_finite.cc), for the pictures whose values it is.
   void mend_text(TextStates& states, const PromptChunks& prompt);
@@ -163,6 +168,7 @@ class Painting {
   int calls_ = 0;                   // of the network
   std::vector<float> pixels_, latents_;
   std::set<std::pair<size_t, std::string>> redone_;  // pictures and stages
+  bool no_preview_ = false;                          // was told
 };
 
 }  // namespace cudream

@@ -47,6 +47,24 @@ class ProgressTest : public testing::Test {
   double now_ = 100;
 };
 
+TEST_F(ProgressTest, APictureTakesThePlaceOfTheOneBefore) {
+  const auto drawn = [](const std::string& up, const std::string& picture) {
+    return up + "\x1b[3A\x1b" + "7" + picture + "\x1b" + "8\x1b[3B";
+  };
+  Progress progress(sink(ProgressStyle::bar, 24));
+  progress.start("denoise", 4);
+  shown();
+  progress.show("PICTURE", 3);
+  EXPECT_THAT(shown(), HasSubstr(drawn("\n\n\n", "PICTURE") + "\rdenoise"));
+  progress.show("NEXT", 3);
+  const std::string next = shown();
+  EXPECT_THAT(next, HasSubstr(drawn("", "NEXT")));
+  EXPECT_THAT(next, testing::Not(HasSubstr("\n")));
+  progress.message(LogLevel::info, "a word between");
+  progress.show("LAST", 3);
+  EXPECT_THAT(shown(), HasSubstr(drawn("\n\n\n", "LAST")));
+}
+
 TEST_F(ProgressTest, TheBarIsRedrawnInPlace) {
   Progress progress(sink(ProgressStyle::bar, 60));
   progress.start("denoise", 20);

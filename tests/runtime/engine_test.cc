@@ -41,6 +41,19 @@ TEST_F(GpuEngine, ReplayedStepsAreEagerStepsBitForBit) {
   EXPECT_GE(recording->ops().replays(), 5);  // calls beyond the first two at the same addresses
 }
 
+TEST_F(GpuEngine, PreviewsChangeNoBit) {
+  const auto engine = open();
+  const Job quiet = job(*engine, 64, 3);
+  const std::vector<uint8_t> want = picture(*engine, quiet);
+  int shown = 0;
+  const RunHooks hooks{.preview_every = 1, .on_preview = [&](const Image& small) {
+                         EXPECT_EQ(small.width, 64);
+                         shown++;
+                       }};
+  EXPECT_EQ(engine->run({&quiet, 1}, {}, hooks).images.front().pixels, want);
+  EXPECT_EQ(shown, 4);  // of five calls of the network (see the sampler above), without the last
+}
+
 // Weights in one slab, sessions and stages in theirs: what the plan says is what the device gives, on every device, whole and in
 // turn (--offload).
 class Memory : public testing::TestWithParam<const char*> {
