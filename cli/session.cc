@@ -272,6 +272,11 @@ void Session::draw_wildcards(Job& job) const {
 void Session::show_previews(int every, std::function<void(const Image&)> show) {
   preview_every_ = every;
   show_preview_ = std::move(show);
+  const CatalogEntry* tiny = every > 0 ? catalog_.tiny_decoder(engine_->spec()) : nullptr;
+  if (tiny == nullptr) return;
+  log(LogLevel::info, "previews: decoded by {}", printable(tiny->name));
+  for (Engine* engine : {engine_.get(), refiner_.get()})
+    if (engine != nullptr) engine->use_previews(tiny->path);
 }
 
 RunHooks Session::hooks() const {

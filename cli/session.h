@@ -86,7 +86,7 @@ class Session {
   // The names of what is loaded take the place of those that the job was given.
   void name_models(Job&) const;
   RunHooks hooks() const;
-  // From now on, every so many steps what the picture is going to be, small.
+  // From now on, every so many steps what the picture is going to be, small: decoded by a TAESD of the catalog, if there is one.
   void show_previews(int every, std::function<void(const Image&)> show);
   Notice notice() const {
     return [this](const std::string& text) { host_.notice(text); };

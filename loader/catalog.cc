@@ -258,6 +258,25 @@ std::vector<const CatalogEntry*> Catalog::made_for(Task task) const {
   return all;
 }
 
+const CatalogEntry* Catalog::tiny_decoder(const ModelSpec& of) const {
+  constexpr uint64_t kMostBytes = uint64_t{64} << 20;  // larger files are not opened
+  // It imitates the autoencoders of the public families; latents of one with another structure mean something else.
+  if (!of.vae || of.vae->channels != VaeSpec{}.channels) return nullptr;
+  const bool xl = of.family == Family::sdxl || of.family == Family::sdxl_refiner;
+  for (const CatalogEntry& e : entries_) {
+    if (e.bytes > kMostBytes || xl != (lower(e.name).find("xl") != std::string::npos)) continue;
+    try {
+      const Model model = open_model(e.path);
+      const std::optional<VaeSpec>& vae = model.spec().vae;
+      if (model.identity().verdict == Verdict::part && vae && vae->tiny && vae->decoder &&
+          vae->latent_channels == of.vae->latent_channels)
+        return &e;
+    } catch (const Error&) {  // not one, whatever it is
+    }
+  }
+  return nullptr;
+}
+
 const CatalogEntry* Catalog::beside(const CatalogEntry& entry, Task task) const {
   const std::string name = lower(entry.name);
   for (const CatalogEntry& e : entries_)

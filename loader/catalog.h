@@ -57,6 +57,9 @@ class Catalog {
   // A model made for `task` whose name goes on where that of `entry` ends ("sd15" and "sd15-inpainting"); null: none.
   const CatalogEntry* beside(const CatalogEntry& entry, Task task) const;
   std::vector<const CatalogEntry*> made_for(Task task) const;
+  // A tiny autoencoder (TAESD) that decodes the latents of a model with its family's own autoencoder; null: none. What it holds
+  // does not tell the one for SDXL from the other: its name does.
+  const CatalogEntry* tiny_decoder(const ModelSpec& of) const;
 
  private:
   std::string nearest(std::string_view name) const;  // a sentence; empty when there is no model at all

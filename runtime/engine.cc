@@ -28,6 +28,7 @@ void Engine::build(const ModelSpec& spec) {
   text_encoders_.clear();
   unet_.reset();
   autoencoder_.reset();
+  preview_decoder_.reset();
   model_.reset();
   loras_.clear();
   changes_ = {};
@@ -148,7 +149,8 @@ Networks Engine::networks() {
           new_words_,
           texts_,
           controls_.active(),
-          in_float_ ? &*in_float_ : nullptr};
+          in_float_ ? &*in_float_ : nullptr,
+          preview_decoder_ ? &preview_decoder_->autoencoder() : nullptr};
 }
 
 Ops::Plan Engine::plan(std::span<const Job> jobs, const Pass& pass) {

@@ -18,6 +18,7 @@
 #include "runtime/painting.h"
 #include "runtime/pass_key.h"
 #include "runtime/picture/image.h"
+#include "runtime/preview_decoder.h"
 #include "runtime/tokenizer.h"
 
 namespace cudream {
@@ -64,6 +65,8 @@ class Engine {
   // Controls::prepare and load do. Prepared ones are enough for plan() and memory().
   void prepare_controls(const std::vector<ControlUse>& uses);
   void use_controls(const std::vector<ControlUse>& uses);
+  // Decodes previews with this tiny autoencoder from now on. Throws as PreviewDecoder does.
+  void use_previews(const std::filesystem::path& tiny) { preview_decoder_.emplace(tiny, spec_, *device_); }
   // The textual inversions whose words prompts may hold. Throws as read_textual_inversion does.
   void use_words(const std::vector<std::filesystem::path>& inversions);
 
@@ -121,6 +124,7 @@ class Engine {
   std::vector<ClipTextEncoder> text_encoders_;
   std::optional<UNet> unet_;
   std::optional<Autoencoder> autoencoder_;
+  std::optional<PreviewDecoder> preview_decoder_;
   std::optional<FloatCopy> in_float_;  // of the model as it is changed now
 };
 

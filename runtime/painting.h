@@ -66,7 +66,8 @@ struct Networks {
   const NewWords& new_words;
   TextCache& texts;
   std::span<const Control> controls;
-  FloatCopy* in_float;  // null: there is none, as of random weights
+  FloatCopy* in_float;          // null: there is none, as of random weights
+  const Autoencoder* previews;  // decodes them; null: the model's own does
 };
 
 // What a pass starts from, on the host. Its pictures have the size that the job has.

@@ -39,12 +39,13 @@ void Painting::preview(const StepInfo& step) {
   std::vector<float> values = shrunk(ops_.download(step.clean.slice(0, 0, 1)), whole, share, small);
   for (float& v : values) v /= nets_.spec.vae->scaling_factor;
 
-  if (real()) nets_.weights.bring("vae");
+  const bool own = nets_.previews == nullptr;
+  if (real() && own) nets_.weights.bring("vae");
   const Tensor latent = ops_.upload(DType::f32, small, std::span<const float>(values));
   const View input = latent;
   const Tensor picture = ops_.make(DType::f32, {1, small[1] * factor, small[2] * factor, 3});
   ops_.stage(fmt::format("preview {}", small.str()), {&input, 1}, picture,
-             [&] { return nets_.autoencoder.decode(ops_, latent); });
+             [&] { return (own ? nets_.autoencoder : *nets_.previews).decode(ops_, latent); });
   values = ops_.download(picture);
   if (!real()) return;
   nets_.weights.bring("unet");

@@ -8,6 +8,7 @@
 #include "runtime/engine.h"
 #include "runtime/picture/convert.h"
 #include "tests/cli/program.h"
+#include "tests/golden/tensors.h"
 
 namespace cudream {
 namespace {
@@ -61,6 +62,34 @@ TEST_F(Previews, OfLargerPicturesAreSmaller) {
   const Image& last = seen.previews[0];
   EXPECT_EQ(last.width, 192);
   EXPECT_GT(correlation(last, resize(seen.picture, last.width, last.height)), 0.7);
+}
+
+// The golden one is random: it shows what it makes of the latents, as it does in the autoencoder's place.
+TEST_F(Previews, AreDecodedByATinyAutoencoderWhereOneIsGiven) {
+  const Seen own = run(128, 4);
+  engine.use_previews(golden_model("taesd"));
+  const Seen tiny = run(128, 4);
+  EXPECT_EQ(tiny.picture, own.picture);
+  Model model = open_model(CUDREAM_SOURCE_DIR "/models/demo.safetensors");
+  model.replace_vae(golden_model("taesd"));
+  engine.load(model);
+  const Seen replaced = run(128, 4);
+  ASSERT_EQ(tiny.previews.size(), replaced.previews.size());
+  for (size_t i = 0; i < tiny.previews.size(); i++) {
+    EXPECT_GT(correlation(tiny.previews[i], replaced.previews[i]), 0.999);
+    EXPECT_LT(correlation(tiny.previews[i], own.previews[i]), 0.9);
+  }
+}
+
+// The demo model's autoencoder is its own: a TAESD among the models knows nothing of its latents.
+TEST(PreviewRun, TakesNoTinyAutoencoderOfOtherLatents) {
+  const Program program;
+  const std::filesystem::path models = program.path() / ".local/share/cudream/models";
+  std::filesystem::create_directories(models);
+  std::filesystem::copy_file(golden_model("taesd_decoder.safetensors"), models / "taesd_decoder.safetensors");
+  const Outcome o = program.run("generate house " + kQuick + "--preview 1 -o a.png");
+  EXPECT_EQ(o.status, 0) << o.err;
+  EXPECT_THAT(o.err, testing::Not(testing::HasSubstr("previews:")));
 }
 
 TEST(PreviewRun, ChangesNoByteAndLeavesNothing) {

@@ -118,6 +118,20 @@ TEST_F(CatalogTest, FindsAutoencoders) {
                                    "web interface: soft"));
 }
 
+TEST_F(CatalogTest, FindsTheTinyDecoderOfAModel) {
+  fs::create_directories(places_.models);
+  make_sparse("taesd-encoder-original-f32", places_.models);
+  EXPECT_EQ(Catalog(places_).tiny_decoder({.family = Family::sd1, .vae = VaeSpec{}}), nullptr);
+  make_sparse("taesd-decoder-original-f32", places_.models);
+  fs::rename(make_sparse("taesd-diffusers-f32", places_.models), places_.models / "taesdxl.safetensors");
+  const Catalog catalog(places_);
+  const auto found = [&](Family family) { return catalog.tiny_decoder({.family = family, .vae = VaeSpec{}})->name; };
+  EXPECT_EQ(found(Family::sd1), "taesd-decoder-original-f32");
+  EXPECT_EQ(found(Family::sdxl), "taesdxl");
+  EXPECT_EQ(catalog.tiny_decoder({.vae = VaeSpec{.latent_channels = 16}}), nullptr);
+  EXPECT_EQ(catalog.tiny_decoder({.family = Family::sd1, .vae = VaeSpec{.channels = {64, 128}}}), nullptr);
+}
+
 TEST_F(CatalogTest, WithoutANameTheOnlyOwnModelIsChosenElseTheDemo) {
   folder_.write("share/models/demo.safetensors", "");
   EXPECT_EQ(Catalog(places_).choose("", Task::generate).name, "demo");
