@@ -24,7 +24,7 @@ constexpr uint64_t kMostPictures = 100'000;
 
 struct Options : BatchOptions {
   JobOptions defaults;  // only for the option table: items are parsed anew over what stands on the command line
-  std::string format, shard_text = "1/1", queue;
+  std::string format, shard_text = "1/1", queue, devices_text;
   std::filesystem::path sheet;
   bool expand_only = false, report = false;
 };
@@ -142,9 +142,9 @@ void add_queue_option(CLI::App& app, std::string& queue) {
                      "Submit the items to redis://[USER@]HOST[:PORT]/STREAM, where `cudream worker` makes them, "
                      "and follow them until all are done")
           ->type_name("URL");
-  for (const char* name : {"--output", "--overwrite", "--retry-failed", "--shard", "--batch", "--report", "--sheet", "--device",
-                           "--precision", "--gemm", "--conv", "--attention", "--tune", "--threads", "--offload", "--loader",
-                           "--models-dir", "--wildcards", "--strict"})
+  for (const char* name : {"--output",  "--overwrite", "--retry-failed", "--shard",      "--batch",     "--report",    "--sheet",
+                           "--device",  "--devices",   "--precision",    "--gemm",       "--conv",      "--attention", "--tune",
+                           "--threads", "--offload",   "--loader",       "--models-dir", "--wildcards", "--strict"})
     option->excludes(app.get_option(name));
 }
 
@@ -171,6 +171,9 @@ Command add_batch(CLI::App& app) {
   app.add_flag("--overwrite", options->overwrite, "Replace files that exist");
   add_job_options(app, options->defaults);
   add_host_options(app, options->host);
+  app.add_option("--devices", options->devices_text, "Share the items between several GPUs, such as 0,1 (cuda:0 and cuda:1)")
+      ->type_name("N,N...")
+      ->excludes(app.get_option("--device"));
   add_queue_option(app, options->queue);
   app.footer(R"(Example of a file:
   # one prompt a line, options after it
@@ -187,6 +190,7 @@ disk goes on with the same command: nothing is made twice.)");
     if (options->output.empty() && options->queue.empty() && !options->expand_only)
       throw fail(Code::usage, "-o FOLDER is required: where the pictures go");
     options->shard = parse_shard(options->shard_text);
+    if (!options->devices_text.empty()) options->devices = parse_devices(options->devices_text);
     ItemParser parser;
     const std::vector<Record> records = read_records(options->file, format_of(*options));
     const std::vector<BatchItem> items = batch_items(parser, records, parser.given(app), kMostPictures);

@@ -51,10 +51,6 @@ void Painter::finish() {
   writer_.finish();
 }
 
-void Painter::wait() noexcept {
-  writer_.wait();
-}
-
 // Adapters change the weights of the engine, so items with equal ones come together; of these, those that may share a pass.
 void Painter::paint_window(Session& session, std::span<const size_t> items) {
   std::vector<std::pair<Adapters, Ready>> ready;

@@ -44,8 +44,7 @@ class Painter {
   // Until finish_requested. Items near each other that may share a pass are made together. An item's failure does not end it; a
   // full disk, a lost device or Ctrl-C does, as an Error.
   void paint(Session&, std::span<const size_t> items);
-  void finish();         // waits until all that is made is kept; throws what keeping it threw
-  void wait() noexcept;  // the same, without throwing
+  void finish();  // waits until all that is made is kept; throws what keeping it threw
 
  private:
   // An item whose job is complete.

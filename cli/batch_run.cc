@@ -45,33 +45,39 @@ Shard parse_shard(const std::string& text) {
   throw fail(Code::usage, "--shard {}: expected I/N, with I from 1 to N", printable(text));
 }
 
+std::vector<std::string> parse_devices(const std::string& list) {
+  std::vector<std::string> devices;
+  for (size_t at = 0; at <= list.size();) {
+    const size_t end = std::min(list.find(',', at), list.size());
+    std::string name = list.substr(at, end - at);
+    if (name.empty()) throw fail(Code::usage, "--devices {}: expected a list such as 0,1 or cuda:0,cuda:1", printable(list));
+    if (name.find_first_not_of("0123456789") == std::string::npos) name.insert(0, "cuda:");
+    if (std::ranges::find(devices, name) != devices.end())
+      throw fail(Code::usage, "--devices {}: {} stands there twice", printable(list), printable(name));
+    devices.push_back(std::move(name));
+    at = end + 1;
+  }
+  return devices;
+}
+
 BatchRun::BatchRun(const BatchOptions& options, const ItemParser& parser, const std::vector<BatchItem>& items, Progress& progress)
     : options_(options),
       parser_(parser),
       items_(items),
       progress_(progress),
+      unseen_(ProgressSink::of_process(false, true)),
       names_(options.output / "", true, options.overwrite ? Exists::replace : Exists::refuse),
       journal_(journal_of(options)),
       stamps_(options.host),
       results_(items.size()),
       keys_(items.size()),
-      first_keys_(items.size()),
-      painter_(items, parser, options.together, *this, progress) {
+      first_keys_(items.size()) {
+  for (const std::string& device : options.devices) hosts_.emplace_back(options.host).device = device;
+  if (hosts_.empty()) hosts_.push_back(options.host);
   remove_leftovers(options.output, [&](const std::string& name) { return journal_.has_planned(name); });
 }
 
 void BatchRun::run() {
-  try {
-    run_models();
-    painter_.finish();
-  } catch (...) {
-    painter_.wait();  // what is made is kept
-    throw;
-  }
-}
-
-void BatchRun::run_models() {
-  const DeviceInfo device = open_device(options_.host.device_options())->info();
   // Items of one model together, models in the order of their first item.
   std::vector<std::pair<ModelNames, std::vector<size_t>>> models;
   for (size_t i = 0; i < items_.size(); i++) {
@@ -88,10 +94,10 @@ void BatchRun::run_models() {
     if (found == models.end()) found = models.insert(found, {wanted, {}});
     found->second.push_back(i);
   }
-  const std::string program = fmt::format("cudream {} {} {}", CUDREAM_VERSION, device.description, name_of(device.compute));
+  const std::string device = device_text();
   for (auto& [names, items] : models) {
     try {
-      const std::string setting = program + "\n" + stamps_.of_models(names);
+      const std::string setting = device + "\n" + stamps_.of_models(names);
       for (const size_t i : items) find_out(setting, i);
     } catch (const Error& e) {
       if (models.size() == 1 || ends_the_batch(e.code())) throw;
@@ -99,21 +105,84 @@ void BatchRun::run_models() {
     }
     std::erase_if(items, [&](size_t i) { return results_[i].state != State::left; });
   }
+  if (hosts_.size() > 1) progress_.start("batch", static_cast<int>(items_.size()));
   tell();
   for (const auto& [names, items] : models)
     if (!items.empty() && !finish_requested) paint_model(names, items);
+  progress_.done();
+}
+
+// What makes the pictures, for keys. Devices of different kinds round differently.
+std::string BatchRun::device_text() const {
+  std::string text;
+  for (const HostOptions& host : hosts_) {
+    const DeviceInfo device = open_device(host.device_options())->info();
+    const std::string one = fmt::format("cudream {} {} {}", CUDREAM_VERSION, device.description, name_of(device.compute));
+    if (text.empty()) text = one;
+    if (one != text)
+      throw fail(Code::usage,
+                 "--devices: {} is not the same as {}, and an item's picture would depend on which makes it ({}; {})",
+                 host.device, hosts_.front().device, one, text);
+  }
+  return text;
 }
 
 void BatchRun::paint_model(const ModelNames& names, const std::vector<size_t>& items) {
-  std::unique_ptr<Session> session;
   try {
-    session = std::make_unique<Session>(options_.host, names, progress_);
+    paint_on_all(names, items);
   } catch (const Error& e) {
     if (ends_the_batch(e.code()) || items.size() == items_.size()) throw;
-    for (const size_t i : items) give_up(i, e.what());
-    return;
+    for (const size_t i : left_of(items)) give_up(i, e.what());
   }
-  painter_.paint(*session, items);
+}
+
+// The first device has the thread that runs the batch.
+void BatchRun::paint_on_all(const ModelNames& names, const std::vector<size_t>& items) {
+  SharedItems shared(items, hosts_.size());
+  std::vector<std::exception_ptr> failures(hosts_.size());
+  {
+    std::vector<std::jthread> others;
+    for (size_t i = 1; i < hosts_.size(); i++) others.emplace_back([&, i] { failures[i] = paint_on(hosts_[i], names, shared); });
+    failures[0] = paint_on(hosts_[0], names, shared);
+  }
+  if (left_of(items).empty()) return;
+  for (const std::exception_ptr& failure : failures)
+    if (failure != nullptr) std::rethrow_exception(failure);
+}
+
+std::exception_ptr BatchRun::paint_on(const HostOptions& host, const ModelNames& names, SharedItems& shared) {
+  std::vector<size_t> taken;
+  try {
+    Session session(host, names, hosts_.size() == 1 ? progress_ : unseen_);
+    Painter painter(items_, parser_, options_.together, *this, hosts_.size() == 1 ? progress_ : unseen_);
+    const size_t pass = most_together(options_.together, session.engine().device().info());
+    while (!finish_requested) {
+      taken = shared.take(pass);
+      if (taken.empty()) break;
+      painter.paint(session, taken);
+      painter.finish();
+      shared.finish();
+    }
+    return nullptr;
+  } catch (const Error& e) {
+    const bool lost = e.code() == Code::device && hosts_.size() > 1;
+    if (lost)
+      log(LogLevel::warn, "{} is lost, and what it has not made goes to the others: {}", host.device, e.what());
+    else
+      shared.close();
+    if (!taken.empty()) shared.leave(lost ? left_of(taken) : std::vector<size_t>());
+    return std::current_exception();
+  } catch (...) {
+    shared.close();
+    if (!taken.empty()) shared.finish();
+    return std::current_exception();
+  }
+}
+
+std::vector<size_t> BatchRun::left_of(std::vector<size_t> items) const {
+  const std::scoped_lock hold(lock_);
+  std::erase_if(items, [&](size_t i) { return results_[i].state != State::left; });
+  return items;
 }
 
 // What the journal knows of an item.
@@ -147,6 +216,7 @@ void BatchRun::fail_item(size_t item, const std::string& reason) {
 
 // A name that an earlier run planned is this item's own, whether its file was written or not.
 Place BatchRun::plan(size_t item, const Job& job) {
+  const std::scoped_lock hold(planning_);
   std::optional<JournalEntry> entry = journal_.find(keys_[item]);
   const bool again = entry && !entry->file.empty();
   if (!again) entry = journal_.plan(keys_[item], job.seed, free_name(job, item));
@@ -191,6 +261,7 @@ std::string BatchRun::free_name(const Job& job, size_t item) {
 
 // A seed that was not given is drawn once and noted before any work; nth_picture counts on from it.
 uint64_t BatchRun::seed_of(size_t item) {
+  const std::scoped_lock hold(planning_);
   const BatchItem& wanted = items_[item];
   uint64_t first = 0;
   if (wanted.options.seed) {
@@ -249,6 +320,7 @@ void BatchRun::tell() {
                     .left = count(State::left),
                     .per_minute = minutes > 0 ? static_cast<double>(made) / minutes : 0};
   progress_.tally(tally);
+  if (hosts_.size() > 1) progress_.step(static_cast<int>(tally.done + tally.failed));
   AtomicFile status(options_.output / ".batch" / ("status" + options_.shard.suffix() + ".json"), Exists::replace);
   status.write(nlohmann::json{{"done", tally.done},
                               {"failed", tally.failed},

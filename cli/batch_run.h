@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <exception>
 #include <filesystem>
 #include <map>
 #include <mutex>
@@ -11,6 +12,7 @@
 #include "cli/batch_items.h"
 #include "cli/batch_keys.h"
 #include "cli/batch_paint.h"
+#include "cli/batch_share.h"
 #include "cli/output_name.h"
 #include "runtime/batch/journal.h"
 
@@ -24,10 +26,14 @@ struct Shard {
 };
 Shard parse_shard(const std::string& text);  // "2/4"; throws Error(usage)
 
+// "0,1" and "cuda:0,cuda:1": names for --device. Throws Error(usage) for one that stands there twice.
+std::vector<std::string> parse_devices(const std::string& list);
+
 struct BatchOptions {
   HostOptions host;
   std::filesystem::path file, output;
   bool overwrite = false, retry_failed = false;
+  std::vector<std::string> devices;  // that share the items, as --device names them; empty: the one of `host`
   Shard shard;
   int together = 0;  // pictures of a pass at most; 0: as many as keep the device busy
 };
@@ -48,8 +54,9 @@ class BatchRun : private ItemKeeper {
   BatchRun(const BatchOptions&, const ItemParser&, const std::vector<BatchItem>&, Progress&);
 
   // All that is left to do, one model after the other. Items near each other in the file that may share a pass are made together;
-  // each picture is written, hashed and noted while the next are made. An item's failure does not end it; a full disk, a lost
-  // device or Ctrl-C does, as an Error, and finish_requested after the pass in work. The same command then goes on.
+  // each picture is written, hashed and noted while the next are made. Several devices share the items of a model; what one that
+  // is lost leaves, the others make. An item's failure does not end it; a full disk, the loss of the last device or Ctrl-C does,
+  // as an Error, and finish_requested after the pass in work. The same command then goes on.
   void run();
   const std::vector<BatchResult>& results() const { return results_; }
 
@@ -58,9 +65,13 @@ class BatchRun : private ItemKeeper {
   size_t count(BatchResult::State) const;
 
  private:
-  void run_models();
+  std::string device_text() const;
   void find_out(const std::string& model, size_t item);
   void paint_model(const ModelNames& names, const std::vector<size_t>& items);
+  void paint_on_all(const ModelNames& names, const std::vector<size_t>& items);
+  // Returns what ended it early.
+  std::exception_ptr paint_on(const HostOptions& host, const ModelNames& names, SharedItems& shared);
+  std::vector<size_t> left_of(std::vector<size_t> items) const;
   uint64_t seed_of(size_t item) override;
   Place plan(size_t item, const Job&) override;
   void keep(size_t item, const Place&, const MadePicture&) override;
@@ -76,7 +87,9 @@ class BatchRun : private ItemKeeper {
   const ItemParser& parser_;
   const std::vector<BatchItem>& items_;
   Progress& progress_;
-  OutputNames names_;  // for items whose own name is taken
+  Progress unseen_;                 // of each of several devices
+  std::vector<HostOptions> hosts_;  // one a device
+  OutputNames names_;               // for items whose own name is taken
   Journal journal_;
   Stamps stamps_;
   std::vector<BatchResult> results_;
@@ -85,8 +98,8 @@ class BatchRun : private ItemKeeper {
   std::chrono::steady_clock::time_point begun_ = std::chrono::steady_clock::now();
   mutable std::mutex lock_;  // of results_ and made_
   std::mutex telling_;
-  size_t made_ = 0;  // by this run
-  Painter painter_;  // the last: it uses all of the above
+  std::mutex planning_;  // seeds and names
+  size_t made_ = 0;      // by this run
 };
 
 }  // namespace cudream

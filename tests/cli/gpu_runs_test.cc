@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/cli/golden_run.h"
+#include "tests/cli/running.h"
 #include "tests/picture/pictures.h"
 
 namespace cudream {
@@ -138,6 +139,29 @@ TEST(GpuProgram, AFailedLaunchIsOneLineAndAStatus) {
   const Outcome o = program.run(kTiny, "CUDREAM_VGPU_FAIL_LAUNCH=200");
   EXPECT_EQ(o.status, 6) << o.err;
   EXPECT_FALSE(program.has("a.png"));
+}
+
+// Two cards share a batch; when one of them is lost, the other makes all that is left. The files are those of one card.
+TEST(GpuBatch, IsSharedByDevices) {
+  const Program program;
+  program.write("p.txt", "house --seed 1..4\n");
+  const std::string command = "batch p.txt -m '" + (golden() / "models" / "sd1.safetensors").string() +
+                              "' --precision f32 --steps 1 --width 64 --height 64 --batch 1 ";
+  ASSERT_EQ(program.run(command + "--device cuda -o one").status, 0);
+  const auto one = pictures(program, "one");
+  ASSERT_EQ(one.size(), 4u);
+  const std::string cards = "CUDREAM_VGPU_DEVICES=a100,a100 ";
+  const Outcome both = program.run(command + "--devices 0,1 -o two", cards);
+  EXPECT_EQ(both.status, 0) << both.err;
+  EXPECT_TRUE(pictures(program, "two") == one);
+  const Outcome lost = program.run(command + "--devices 0,1 -o three", cards + "CUDREAM_VGPU_FAIL_LAUNCH=900");
+  EXPECT_EQ(lost.status, 0) << lost.err;
+  EXPECT_THAT(lost.err, testing::ContainsRegex("cuda:[01] is lost, and what it has not made goes to the others"));
+  EXPECT_TRUE(pictures(program, "three") == one);
+  const Outcome unlike = program.run(command + "--devices 0,1 -o four", "CUDREAM_VGPU_DEVICES=a100,4090");
+  EXPECT_EQ(unlike.status, 2) << unlike.err;
+  EXPECT_THAT(unlike.err, testing::HasSubstr("cuda:1 is not the same as cuda:0"));
+  EXPECT_EQ(program.run(command + "--devices 0,0 -o four", cards).status, 2);
 }
 
 // What a machine may lack: one line each, the same status, no picture.
