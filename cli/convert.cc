@@ -20,9 +20,15 @@ struct Options {
   bool overwrite = false;
 };
 
+// A file or folder that is there comes before a name of the catalog: most of what is converted lies where it was downloaded.
+std::filesystem::path given_model(const Options& options) {
+  if (std::filesystem::exists(options.model)) return options.model;
+  return choose_model(options.host, options.model, Task::generate).path;
+}
+
 int run(const Options& options) {
   using Layout = Conversion::Layout;
-  Model model = open_model(choose_model(options.host, options.model, Task::generate).path, Checkpoints::read);
+  Model model = open_model(given_model(options), Checkpoints::read);
   if (!options.vae.empty()) model.replace_vae(choose_model(options.host, options.vae, Task::generate).path);
   if (const std::vector<Source>& unknown = model.names().unknown; !unknown.empty())
     options.host.notice(fmt::format("{} tensors of unknown meaning are left out: {}{}", unknown.size(),
@@ -52,7 +58,7 @@ int run(const Options& options) {
 
 Command add_convert(CLI::App& app) {
   auto options = std::make_shared<Options>();
-  app.add_option("model", options->model, "A model by name, or a file or folder")->required();
+  app.add_option("model", options->model, "A file or folder, or a model by name")->required();
   app.add_option("-o,--output", options->output, "NAME.safetensors: one file in the original keys; else a folder for diffusers")
       ->required()
       ->type_name("FILE|FOLDER");
@@ -70,7 +76,7 @@ Command add_convert(CLI::App& app) {
   cudream convert my-model -o my-model-fp16.safetensors --precision fp16
   cudream convert folder/ -o single.safetensors
   cudream convert my-model -o for-diffusers/
-  cudream convert ./old.ckpt -o old.safetensors                        reads the tensors of a pickle and runs none of it
+  cudream convert old.ckpt -o old.safetensors                          reads the tensors of a pickle and runs none of it
   cudream convert my-model --lora film:0.8 -o my-model-film.safetensors
 
 What a network reads is written, and nothing else: no averages or states of training.)");

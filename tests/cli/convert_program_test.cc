@@ -29,9 +29,9 @@ TEST(Convert, EveryFormOfAModelMakesItsPicture) {
   write_checkpoint(program.path() / "old.ckpt", SafetensorsFile(golden_model("sd1.safetensors")));
   std::filesystem::copy_file(golden_model("sd1.config.json"), program.path() / "old.config.json");
   for (const auto& [from, to] : std::vector<std::pair<std::string, std::string>>{{kSd1, "folder/"},
-                                                                                 {"./folder", "one.safetensors"},
+                                                                                 {"folder", "one.safetensors"},
                                                                                  {"./one.safetensors", "wide.safetensors"},
-                                                                                 {"./old.ckpt", "new.safetensors"}}) {
+                                                                                 {"old.ckpt", "new.safetensors"}}) {
     const Outcome o = program.run("convert " + from + " -o " + to + (to == "wide.safetensors" ? " --precision fp32" : ""));
     EXPECT_EQ(o.status, 0) << to << o.err;
     EXPECT_EQ(pixels(program, "./" + to), want) << to;

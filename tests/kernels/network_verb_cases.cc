@@ -103,9 +103,9 @@ void add_clip(std::vector<VerbCase>& cases, int64_t width, int heads) {
 
 }  // namespace
 
-std::vector<VerbCase> network_verb_cases() {
+std::vector<VerbCase> network_verb_cases(std::initializer_list<int64_t> latents) {
   std::vector<VerbCase> all, once;
-  for (const int64_t latent : {64, 32}) {
+  for (const int64_t latent : latents) {
     add_sd15_unet(all, latent);
     add_vae(all, latent);
   }
