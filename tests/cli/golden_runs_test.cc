@@ -2,8 +2,11 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <set>
+
 #include "tests/cli/golden_run.h"
 #include "tests/golden/derived.h"
+#include "tests/golden/distilled.h"
 
 namespace cudream {
 namespace {
@@ -12,18 +15,18 @@ namespace fs = std::filesystem;
 
 // Of models that make pictures from words: text to image, image to image and inpainting (decoding with a tiny
 // autoencoder: tiny_vae_test.cc); of those with more input channels, inpainting and editing.
-std::vector<std::string> runs() {
-  std::vector<std::string> names;
-  for (const std::string family : {"sd1", "sd1-inpaint", "sd1-instruct", "sd2", "sdxl", "sdxl-refiner", "lcm"})
-    for (const auto& entry : fs::directory_iterator(golden() / "golden" / family)) {
-      const std::string name = entry.path().stem().string();
-      const auto is = [&](const char* kind) { return name.starts_with(kind); };
-      const bool known =
-          is("txt2img_") || is("img2img_") || is("turbo_") || is("inpaint4") || is("inpaint9_") || is("outpaint_") || is("edit");
-      if (entry.path().extension() == ".json" && known && name != "txt2img_taesd" && name != "inpaint9_f8")
-        names.push_back(family + "/" + name);
-    }
-  std::sort(names.begin(), names.end());
+std::set<std::string> runs() {
+  std::set<std::string> names;
+  for (const fs::path& set : {golden(), fs::path(CUDREAM_SOURCE_DIR "/tests/golden")})
+    for (const std::string family : {"sd1", "sd1-inpaint", "sd1-instruct", "sd2", "sdxl", "sdxl-refiner", "lcm"})
+      for (const auto& entry : fs::directory_iterator(set / "golden" / family)) {
+        const std::string name = entry.path().stem().string();
+        const auto is = [&](const char* kind) { return name.starts_with(kind); };
+        const bool known = is("txt2img_") || is("img2img_") || is("turbo_") || is("inpaint4") || is("inpaint9_") ||
+                           is("outpaint_") || is("edit");
+        if (entry.path().extension() == ".json" && known && name != "txt2img_taesd" && name != "inpaint9_f8")
+          names.insert(family + "/" + name);
+      }
   return names;
 }
 
@@ -82,6 +85,18 @@ TEST_P(DerivedRun, FollowsTheReference) {
     check_golden_run(run, options + "--control '" + derived.string() + ":0.8'", kFloat);
   else
     check_golden_run(run, options, kFloat, derived);
+}
+
+// Networks with blocks missing.
+class DistilledRun : public testing::TestWithParam<std::tuple<Distilled, const char*>> {};
+INSTANTIATE_TEST_SUITE_P(Devices, DistilledRun,
+                         testing::Combine(testing::ValuesIn(kDistilled), testing::Values("reference", "cpu")),
+                         [](const auto& run) { return name_of_run(std::get<0>(run.param).run) + "_" + std::get<1>(run.param); });
+
+TEST_P(DistilledRun, FollowsTheReference) {
+  const auto& [net, device] = GetParam();
+  const TemporaryFolder folder;
+  check_golden_run(net.run, std::string("--precision f32 --device ") + device, kFloat, write_distilled(folder.path(), net));
 }
 
 // Matrices and convolutions stored in eight bits.

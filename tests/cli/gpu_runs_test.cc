@@ -4,6 +4,7 @@
 
 #include "tests/cli/golden_run.h"
 #include "tests/cli/running.h"
+#include "tests/golden/distilled.h"
 #include "tests/picture/pictures.h"
 
 namespace cudream {
@@ -18,13 +19,22 @@ TEST_P(GpuRun, FollowsTheReference) {
 INSTANTIATE_TEST_SUITE_P(Float, GpuRun,
                          testing::Values("sd1/txt2img_ddim5", "sd1/txt2img_euler_a", "sd1/img2img_s060", "sd1/txt2img_oddsize",
                                          "sd1/inpaint4_s075", "sd1-inpaint/inpaint9_s080", "sd1-instruct/edit_euler_a",
-                                         "sd2/txt2img_v_zsnr", "sdxl/txt2img_sizes", "lcm/txt2img_4step"),
+                                         "sd2/txt2img_v_zsnr", "sdxl/txt2img_sizes", "sdxl/txt2img_lightning",
+                                         "lcm/txt2img_4step", "lcm/txt2img_tcd"),
                          [](const auto& run) {
                            std::string name = run.param;
                            std::replace_if(
                                name.begin(), name.end(), [](char c) { return c == '/' || c == '-'; }, '_');
                            return name;
                          });
+
+// Networks without a middle, and with one block there and levels of uneven depth.
+TEST(GpuDistilled, FollowsTheReference) {
+  for (const size_t i : {2, 3}) {
+    const TemporaryFolder folder;
+    check_golden_run(kDistilled[i].run, "--device cuda --precision f32", kFloat, write_distilled(folder.path(), kDistilled[i]));
+  }
+}
 
 // Steps with the ControlNet and without it: two recordings.
 TEST(GpuControl, FollowsTheReference) {

@@ -126,7 +126,7 @@ TEST_P(BadJobs, AreOneClearLine) {
 }
 
 const std::string kInpaintModel = "-m '" + (golden() / "models" / "sd1-inpaint").string() + "' ",
-                  kEditModel = "-m '" + (golden() / "models" / "sd1-instruct").string() + "' ";
+                  kEditModel = "-m '" + golden_model("sd1-instruct").string() + "' ";
 
 INSTANTIATE_TEST_SUITE_P(
     Program, BadJobs,
@@ -243,7 +243,7 @@ TEST(Models, TheOneMadeForTheJobIsFound) {
   write_picture(program, "m.png", mask_picture(64, 64, {8, 8, 32, 32}));
   std::filesystem::create_directories(program.path() / "models");
   for (const auto& [from, to] : {std::pair{"sd1-inpaint", "demo-one"}, {"sd1-instruct", "demo-two"}})
-    std::filesystem::create_directory_symlink(golden() / "models" / from, program.path() / "models" / to);
+    std::filesystem::create_directory_symlink(golden_model(from), program.path() / "models" / to);
   const std::string end = " --models-dir models --image p.png --steps 1 -o a.png --overwrite";
   const Outcome named = program.run("generate x -m demo.safetensors --mask m.png" + end);
   EXPECT_EQ(named.status, 0) << named.err;
