@@ -135,29 +135,33 @@ std::string cannot_take_over(const ModelSpec& refiner, const ModelSpec& base) {
 
 }  // namespace
 
+OpenModels open_models(const HostOptions& host, const ModelNames& names) {
+  const ModelChoice choice = choose_model(host, names.model, names.task);
+  OpenModels models{.name = choice.name, .refiner_name = "", .model = open_chosen(host, choice, names.vae), .refiner = {}};
+  if (const std::string why = mismatch(names.task, models.model.spec()); !why.empty())
+    throw fail(Code::unsupported, "{} cannot do this: {}{}", printable(models.name), why, suggestion(host, names.task));
+  if (names.refiner.empty()) return models;
+  const ModelChoice chosen = choose_model(host, names.refiner, Task::generate);
+  models.refiner_name = chosen.name;
+  models.refiner = open_chosen(host, chosen, names.vae);
+  if (const std::string why = cannot_take_over(models.refiner->spec(), models.model.spec()); !why.empty())
+    throw fail(Code::unsupported, "--refiner {} cannot take over from {}: {}", printable(chosen.name), printable(models.name),
+               why);
+  return models;
+}
+
 Session::Session(const HostOptions& host, const ModelNames& names, Progress& progress)
     : host_(host), catalog_(open_catalog(host)), progress_(progress), wildcards_(open_wildcards(host, catalog_)) {
-  const ModelChoice choice = choose_model(host, names.model, names.task);
-  model_name_ = choice.name;
-  const Model model = open_chosen(host, choice, names.vae);
-  if (const std::string why = mismatch(names.task, model.spec()); !why.empty())
-    throw fail(Code::unsupported, "{} cannot do this: {}{}", printable(model_name_), why, suggestion(host, names.task));
-  std::optional<Model> refiner;
-  if (!names.refiner.empty()) {
-    const ModelChoice chosen = choose_model(host, names.refiner, Task::generate);
-    refiner_name_ = chosen.name;
-    refiner = open_chosen(host, chosen, names.vae);
-    if (const std::string why = cannot_take_over(refiner->spec(), model.spec()); !why.empty())
-      throw fail(Code::unsupported, "--refiner {} cannot take over from {}: {}", printable(refiner_name_), printable(model_name_),
-                 why);
-  }
+  const OpenModels models = open_models(host, names);
+  model_name_ = models.name;
+  refiner_name_ = models.refiner_name;
   engine_ = std::make_unique<Engine>(open_device(host.device_options()));
   const DeviceInfo& device = engine_->device().info();
   log(LogLevel::info, "device: {} ({}, {})", device.kind, device.description, name_of(device.compute));
-  load(*engine_, model);
-  if (!refiner) return;
+  load(*engine_, models.model);
+  if (!models.refiner) return;
   refiner_ = std::make_unique<Engine>(engine_->shared_device());
-  load(*refiner_, *refiner);
+  load(*refiner_, *models.refiner);
 }
 
 void Session::load(Engine& engine, const Model& model) {

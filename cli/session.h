@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -73,12 +74,20 @@ struct ModelNames {
 };
 ModelNames model_names(const Job&);
 
+// The models of a job, opened, and what they are called.
+struct OpenModels {
+  std::string name, refiner_name;
+  Model model;
+  std::optional<Model> refiner;
+};
+// Names are those of the catalog, or paths given on the command line; each may be empty; see choose_model.
+// Throws Error(unsupported) for a model that cannot do the task, or a refiner that cannot take over from it.
+OpenModels open_models(const HostOptions&, const ModelNames&);
+
 // Loaded engines, and the names of what they hold.
 class Session {
  public:
-  // The options must outlive it.
-  // Names are those of the catalog, or paths given on the command line; each may be empty; see choose_model.
-  // Throws Error(unsupported) for a model that cannot do the task, or a refiner that cannot take over from it.
+  // Opens and loads the models. The options must outlive it. Throws as open_models and Engine::load do.
   Session(const HostOptions&, const ModelNames&, Progress&);
 
   Engine& engine() { return *engine_; }

@@ -153,18 +153,25 @@ Networks Engine::networks() {
           preview_decoder_ ? &preview_decoder_->autoencoder() : nullptr};
 }
 
-Ops::Plan Engine::plan(std::span<const Job> jobs, const Pass& pass) {
-  const RunHooks hooks;
+Ops::Plan Engine::plan(std::span<const Job> jobs, const Pass& pass, const RunHooks& hooks) {
   const RunChecks checks;
   const Networks nets = networks();
   Painting painting(ops_, nets, tokenizer_, jobs, pass, hooks, checks);
   return ops_.rehearse([&] { painting.run(); });
 }
 
-void Engine::require_room(const Ops::Plan& plan, std::span<const Job> jobs, const Pass& pass) {
+MemoryPlan Engine::memory(std::span<const Job> jobs, const Pass& pass, const RunHooks& hooks) {
+  return {.weights = layout_,
+          .controls = controls_.weight_bytes(),
+          .previews = preview_decoder_ ? preview_decoder_->weight_bytes() : 0,
+          .packing = device_->packing_bytes(),
+          .job = plan(jobs, pass, hooks)};
+}
+
+void Engine::require_room(const Ops::Plan& plan, std::span<const Job> jobs, const Pass& pass, const RunHooks& hooks) {
   const int64_t missing = ops_.missing_bytes(plan), free = device_->free_bytes();
   if (missing <= free) return;
-  const std::vector<std::string> remedies = what_would_fit(jobs, pass, plan.bytes() - missing + free);
+  const std::vector<std::string> remedies = what_would_fit(jobs, pass, hooks, plan.bytes() - missing + free);
   throw fail(Code::out_of_memory, "the job needs {} MiB of {} beside the weights, and {} MiB are free; {}", mebibytes(missing),
              device_->info().kind, free >> 20,
              remedies.empty() ? "nothing near it would fit: use another device"
@@ -172,9 +179,10 @@ void Engine::require_room(const Ops::Plan& plan, std::span<const Job> jobs, cons
 }
 
 // Options with which the job fits into `room` bytes beside the weights.
-std::vector<std::string> Engine::what_would_fit(std::span<const Job> jobs, const Pass& pass, int64_t room) {
+std::vector<std::string> Engine::what_would_fit(std::span<const Job> jobs, const Pass& pass, const RunHooks& hooks,
+                                                int64_t room) {
   std::vector<std::string> remedies;
-  const auto fits = [&](std::span<const Job> j, const Pass& p, int64_t bytes) { return plan(j, p).bytes() <= bytes; };
+  const auto fits = [&](std::span<const Job> j, const Pass& p, int64_t bytes) { return plan(j, p, hooks).bytes() <= bytes; };
   for (size_t batch = jobs.size() / 2; batch >= 1; batch /= 2)
     if (fits(jobs.first(batch), pass, room)) {
       remedies.push_back(fmt::format("--batch {}", batch));
@@ -191,7 +199,7 @@ std::vector<std::string> Engine::what_would_fit(std::span<const Job> jobs, const
   WeightLayout in_turn = layout_;
   in_turn.in_turn = true;
   if (fits(jobs, pass, room + layout_.device_bytes() - in_turn.device_bytes())) remedies.emplace_back("--offload");
-  if (device_->info().compute == DType::f32 && plan(jobs, pass).bytes() / 2 <= room + layout_.device_bytes() / 2)
+  if (device_->info().compute == DType::f32 && plan(jobs, pass, hooks).bytes() / 2 <= room + layout_.device_bytes() / 2)
     remedies.emplace_back("--precision bf16");
   return remedies;
 }
@@ -200,7 +208,7 @@ Engine::Made Engine::run(std::span<const Job> jobs, const Pass& pass, const RunH
   const Networks nets = networks();
   Painting painting(ops_, nets, tokenizer_, jobs, pass, hooks, checks);
   const Ops::Plan plan = ops_.rehearse([&] { painting.run(); });
-  require_room(plan, jobs, pass);
+  require_room(plan, jobs, pass, hooks);
   try {
     ops_.run(plan, [&] { painting.run(); });
   } catch (const Error&) {

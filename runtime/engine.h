@@ -27,10 +27,11 @@ namespace cudream {
 struct MemoryPlan {
   WeightLayout weights;
   int64_t controls = 0;  // weights of ControlNets
+  int64_t previews = 0;  // and of the tiny autoencoder that decodes previews
   int64_t packing = 0;   // while weights are loaded, and then given back
   Ops::Plan job;
-  int64_t device_bytes() const { return weights.device_bytes() + controls + job.bytes(); }
-  int64_t most_bytes() const { return weights.device_bytes() + controls + std::max(packing, job.bytes()); }
+  int64_t weight_bytes() const { return weights.device_bytes() + controls + previews; }
+  int64_t device_bytes() const { return weight_bytes() + job.bytes(); }
 };
 
 // A LoRA file and how strongly it acts.
@@ -65,8 +66,13 @@ class Engine {
   // Controls::prepare and load do. Prepared ones are enough for plan() and memory().
   void prepare_controls(const std::vector<ControlUse>& uses);
   void use_controls(const std::vector<ControlUse>& uses);
-  // Decodes previews with this tiny autoencoder from now on. Throws as PreviewDecoder does.
-  void use_previews(const std::filesystem::path& tiny) { preview_decoder_.emplace(tiny, spec_, *device_); }
+  // Decodes previews with this tiny autoencoder from now on. Throws as PreviewDecoder does. A prepared one is enough for plan()
+  // and memory().
+  void prepare_previews(const std::filesystem::path& tiny) { preview_decoder_.emplace(tiny, spec_, *device_); }
+  void use_previews(const std::filesystem::path& tiny) {
+    prepare_previews(tiny);
+    preview_decoder_->load(*device_);
+  }
   // The textual inversions whose words prompts may hold. Throws as read_textual_inversion does.
   void use_words(const std::vector<std::filesystem::path>& inversions);
 
@@ -80,11 +86,9 @@ class Engine {
     std::vector<float> latents;  // [batch,h,w,C], scaled
   };
   Made run(std::span<const Job> jobs, const Pass& pass, const RunHooks& hooks = {}, const RunChecks& checks = {});
-  // What run() would need and do, without doing it.
-  Ops::Plan plan(std::span<const Job> jobs, const Pass& pass);
-  MemoryPlan memory(std::span<const Job> jobs, const Pass& pass) {
-    return {layout_, controls_.weight_bytes(), device_->packing_bytes(), plan(jobs, pass)};
-  }
+  // What run() would need and do, without doing it; of the hooks only preview_every matters.
+  Ops::Plan plan(std::span<const Job> jobs, const Pass& pass, const RunHooks& hooks = {});
+  MemoryPlan memory(std::span<const Job> jobs, const Pass& pass, const RunHooks& hooks = {});
 
   // Of jobs that run() may make together: see runtime/pass_key.h.
   std::string pass_key(const Job& job) const { return cudream::pass_key(job, spec_, tokenizer_, new_words_); }
@@ -103,8 +107,8 @@ class Engine {
   void build(const ModelSpec& spec);
   Networks networks();
   void settle_prediction();
-  void require_room(const Ops::Plan& plan, std::span<const Job> jobs, const Pass& pass);
-  std::vector<std::string> what_would_fit(std::span<const Job> jobs, const Pass& pass, int64_t room);
+  void require_room(const Ops::Plan& plan, std::span<const Job> jobs, const Pass& pass, const RunHooks& hooks);
+  std::vector<std::string> what_would_fit(std::span<const Job> jobs, const Pass& pass, const RunHooks& hooks, int64_t room);
 
   std::shared_ptr<Device> device_;
   Ops ops_;

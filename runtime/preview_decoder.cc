@@ -19,12 +19,20 @@ VaeSpec fitting(const Model& model, const ModelSpec& of) {
 
 }  // namespace
 
-PreviewDecoder::PreviewDecoder(const std::filesystem::path& path, const ModelSpec& of, Device& device)
-    : PreviewDecoder(open_model(path), of, device) {}
+PreviewDecoder::PreviewDecoder(const std::filesystem::path& path, const ModelSpec& of, const Device& device)
+    : model_(open_model(path)),
+      store_(std::make_unique<WeightStore>()),
+      autoencoder_(store_->root() / "vae", fitting(model_, of)),
+      layout_(plan_weights(model_, *store_, device, false)) {}
 
-PreviewDecoder::PreviewDecoder(const Model& model, const ModelSpec& of, Device& device)
-    : store_(std::make_unique<WeightStore>()), autoencoder_(store_->root() / "vae", fitting(model, of)) {
-  load_weights(model, *store_, device);
+void PreviewDecoder::load(Device& device) {
+  const int64_t need = weight_bytes() + device.packing_bytes(), free = device.free_bytes();
+  if (need > free)
+    throw fail(Code::out_of_memory,
+               "{}, which decodes previews, needs {} MiB of {} beside the model, and {} MiB are free; leave out "
+               "--preview",
+               model_.path().string(), (need >> 20) + 1, device.info().kind, free >> 20);
+  load_weights(model_, *store_, device);
 }
 
 }  // namespace cudream

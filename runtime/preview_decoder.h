@@ -12,16 +12,19 @@ namespace cudream {
 
 class PreviewDecoder {
  public:
-  // Loads it onto the device, for the latents of a model of this spec. Throws Error(unsupported) for what is no tiny autoencoder
-  // of such latents, Error(out_of_memory), and what opening it throws.
-  PreviewDecoder(const std::filesystem::path&, const ModelSpec&, Device&);
+  // For the latents of a model of this spec; reads headers only. Throws Error(unsupported) for what is no tiny autoencoder of
+  // such latents, and what opening it throws.
+  PreviewDecoder(const std::filesystem::path&, const ModelSpec&, const Device&);
+  // Reads the weights. Throws Error(out_of_memory) before it reads what does not fit.
+  void load(Device&);
+  int64_t weight_bytes() const { return layout_.device_bytes(); }
   const Autoencoder& autoencoder() const { return autoencoder_; }
 
  private:
-  PreviewDecoder(const Model&, const ModelSpec&, Device&);
-
+  Model model_;
   std::unique_ptr<WeightStore> store_;
   Autoencoder autoencoder_;
+  WeightLayout layout_;
 };
 
 }  // namespace cudream

@@ -279,18 +279,24 @@ std::vector<Image> make_pictures(const Engines& engines, const std::vector<Job>&
   return paint_jobs({engines, run, hooks.on_notice}, jobs);
 }
 
-MemoryPlan plan_pictures(Engine& engine, const std::vector<Job>& jobs) {
-  std::optional<MemoryPlan> plan;
+int64_t JobMemory::most_bytes() const {
+  const int64_t weights = base.weight_bytes() + (refiner ? refiner->weight_bytes() : 0);
+  return std::max(weights + base.packing, device_bytes());
+}
+
+JobMemory plan_pictures(const Engines& engines, const std::vector<Job>& jobs, const RunHooks& hooks) {
+  std::optional<MemoryPlan> base, refiner;
   const auto run = [&](Engine& planned, std::span<const Job> pass_jobs, const Pass& pass) {
-    MemoryPlan one = planned.memory(pass_jobs, pass);
+    std::optional<MemoryPlan>& plan = &planned == engines.refiner ? refiner : base;
+    MemoryPlan one = planned.memory(pass_jobs, pass, hooks);
     if (plan)
       join(plan->job, std::move(one.job));
     else
       plan = std::move(one);
     return nothing_made(planned.spec(), pass_jobs, pass);
   };
-  paint_jobs({{engine}, run, unheard}, jobs);
-  return *plan;
+  paint_jobs({engines, run, unheard}, jobs);
+  return {std::move(*base), std::move(refiner)};
 }
 
 }  // namespace cudream

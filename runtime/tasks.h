@@ -1,6 +1,7 @@
 // How each kind of job is made of passes: which pictures and masks a pass gets, and what becomes of its result.
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "runtime/engine.h"
@@ -26,8 +27,16 @@ struct Engines {
 // around the picture, frame by frame. `hires` makes a picture from words twice, the second time larger.
 std::vector<Image> make_pictures(const Engines&, const std::vector<Job>& jobs, const RunHooks& = {}, const RunChecks& = {});
 
-// The memory that make_pictures() takes, over all its passes, from the same walk with nothing computed. Reads the pictures of the
-// jobs, whose sizes count.
-MemoryPlan plan_pictures(Engine&, const std::vector<Job>& jobs);
+// The memory of a job: of the model that makes pictures, and of its refiner. Both stay on the device.
+struct JobMemory {
+  MemoryPlan base;
+  std::optional<MemoryPlan> refiner;
+  int64_t device_bytes() const { return base.device_bytes() + (refiner ? refiner->device_bytes() : 0); }
+  int64_t most_bytes() const;  // also while weights are loaded
+};
+
+// What make_pictures() takes, over all its passes, from the same walk with nothing computed. Reads the pictures of the jobs,
+// whose sizes count; of the hooks only preview_every matters.
+JobMemory plan_pictures(const Engines&, const std::vector<Job>& jobs, const RunHooks& = {});
 
 }  // namespace cudream

@@ -9,6 +9,7 @@
 #include "runtime/picture/convert.h"
 #include "tests/cli/program.h"
 #include "tests/golden/tensors.h"
+#include "tests/loader/facts.h"
 
 namespace cudream {
 namespace {
@@ -46,12 +47,17 @@ class Previews : public testing::Test {
   Engine engine;
 };
 
+// The limits lie below the least of seeds 0 to 11: previews correlate with their own picture by 0.55 to 0.79 after 4 of 12 steps,
+// when much is open yet, and by 0.84 to 0.98 after 8. Pictures that the same words make of other seeds are at 0.45 in the mean;
+// of these two at 0.35.
 TEST_F(Previews, ShowThePictureThatComes) {
-  for (const uint64_t seed : {4, 9}) {
-    const Seen seen = run(128, seed);
-    ASSERT_EQ(seen.previews.size(), 2u);                          // after 4 and 8 of 12 steps
-    EXPECT_GT(correlation(seen.previews[0], seen.picture), 0.6);  // much is open yet
-    EXPECT_GT(correlation(seen.previews[1], seen.picture), 0.95);
+  const Seen a = run(128, 1), b = run(128, 9);
+  for (const auto& [mine, other] : {std::pair(&a, &b), {&b, &a}}) {
+    ASSERT_EQ(mine->previews.size(), 2u);  // after 4 and 8 steps
+    const double own = correlation(mine->previews[0], mine->picture);
+    EXPECT_GT(own, 0.5);
+    EXPECT_GT(own, correlation(mine->previews[0], other->picture) + 0.2);
+    EXPECT_GT(correlation(mine->previews[1], mine->picture), 0.8);
   }
 }
 
@@ -90,6 +96,28 @@ TEST(PreviewRun, TakesNoTinyAutoencoderOfOtherLatents) {
   const Outcome o = program.run("generate house " + kQuick + "--preview 1 -o a.png");
   EXPECT_EQ(o.status, 0) << o.err;
   EXPECT_THAT(o.err, testing::Not(testing::HasSubstr("previews:")));
+}
+
+// An autoencoder of the public structure, whose weights are zeros: a TAESD among the models decodes its previews, as it does
+// those of a run in which it is the autoencoder itself. What was shown last stays where a run ends with an error: here it cannot
+// write its trace.
+TEST(PreviewRun, TakesTheTinyAutoencoderOfTheCatalog) {
+  const Program program;
+  const std::filesystem::path models = program.path() / ".local/share/cudream/models",
+                              public_vae = make_sparse("vae-original-names-f16", program.path());
+  std::filesystem::create_directories(models);
+  std::filesystem::copy_file(golden_model("taesd_decoder.safetensors"), models / "taesd_decoder.safetensors");
+  const auto shown = [&](const std::string& name, const std::string& vae) {
+    const Outcome o = program.run("generate house -m '" + golden_model("sd1.safetensors").string() + "' --vae '" + vae +
+                                  "' --device cpu --precision f32 --steps 2 -W 64 -H 64 --seed 1 --preview 1 -o " + name +
+                                  ".png --trace none/trace.safetensors");
+    EXPECT_EQ(o.status, 8) << o.err;
+    EXPECT_EQ(o.err.find("previews: decoded by taesd_decoder") != std::string::npos, vae == public_vae) << o.err;
+    return read_image(program.path() / (name + ".preview.png"));
+  };
+  const Image by_catalog = shown("a", public_vae), in_its_place = shown("b", (models / "taesd_decoder.safetensors").string());
+  EXPECT_EQ(by_catalog, in_its_place);
+  EXPECT_NE(by_catalog.pixels, std::vector<uint8_t>(by_catalog.pixels.size(), by_catalog.pixels.front()));
 }
 
 TEST(PreviewRun, ChangesNoByteAndLeavesNothing) {

@@ -132,6 +132,12 @@ TEST(Plan, ForeseesEveryPass) {
   ASSERT_EQ(program.run("generate house " + kQuick + "-o p.png").status, 0);
   EXPECT_THAT(program.run("plan house " + kQuick + "--image p.png").out, HasSubstr("encode [1,64,64,3]"));
   EXPECT_EQ(program.run("plan house " + kQuick + "--image none.png").status, 8);
+  const Outcome refined = program.run("plan house " + kQuick + "--refiner demo --refiner-start 0.5 --preview 1");
+  EXPECT_EQ(refined.status, 0) << refined.err;
+  EXPECT_THAT(refined.out, testing::AllOf(HasSubstr("refiner: unet [2,8,8,4]"), HasSubstr("refiner: decode [1,64,64,3]")));
+  const Outcome previewed = program.run("plan house " + kQuick + "--preview 1");
+  EXPECT_THAT(previewed.out, HasSubstr("preview [1,8,8,4]"));
+  EXPECT_THAT(once.out, testing::Not(HasSubstr("preview [1,8,8,4]")));
 }
 
 TEST(Generate, JsonEventsAreOneObjectALine) {

@@ -98,11 +98,45 @@ TEST_P(Memory, OfAJobOfTwoPassesIsWhatThePlanSays) {
     Job job{.prompt = "a red house", .width = 32, .height = 32, .steps = 2, .guidance = 1};
     job.hires = "2";
     complete(job, engine.spec());
-    const MemoryPlan plan = plan_pictures(engine, {job});
-    EXPECT_EQ(plan.weights.in_turn, in_turn);
-    EXPECT_EQ(engine.device().held_bytes(), plan.weights.device_bytes());
+    const JobMemory plan = plan_pictures({engine}, {job});
+    EXPECT_EQ(plan.base.weights.in_turn, in_turn);
+    EXPECT_EQ(engine.device().held_bytes(), plan.base.weights.device_bytes());
     EXPECT_EQ(make_pictures({engine}, {job}).front().width, 64);
     EXPECT_EQ(engine.device().held_bytes(), plan.device_bytes());
+  }
+}
+
+TEST_P(Memory, OfPreviewsAndARefinerIsWhatThePlanSays) {
+  for (const bool in_turn : {false, true}) {
+    Engine base(open()), refiner(base.shared_device());
+    const Engines engines{base, &refiner};
+    const Model model = open_model(golden() / "models" / "sd1.safetensors");
+    for (Engine* engine : {&base, &refiner}) {
+      engine->prepare(model, in_turn);
+      engine->prepare_previews(golden_model("taesd"));
+    }
+    Job job{.prompt = "a red house", .width = 32, .height = 32, .steps = 4, .guidance = 1};
+    job.refiner = "sd1";
+    job.refiner_start = 0.5;
+    complete(job, base.spec());
+    int shown = 0;
+    const RunHooks hooks{.preview_every = 1, .on_preview = [&](const Image&) { shown++; }};
+    const JobMemory plan = plan_pictures(engines, {job}, hooks);
+    ASSERT_TRUE(plan.refiner);
+    EXPECT_EQ(base.device().held_bytes(), 0);
+    for (Engine* engine : {&base, &refiner}) {
+      engine->load(model, {.in_turn = in_turn});
+      engine->use_previews(golden_model("taesd"));
+    }
+    EXPECT_EQ(base.device().held_bytes(), plan.base.weight_bytes() + plan.refiner->weight_bytes());
+    make_pictures(engines, {job}, hooks);
+    EXPECT_EQ(shown, 2);  // of two steps each, without the last
+    EXPECT_EQ(base.device().held_bytes(), plan.device_bytes());
+    EXPECT_EQ(base.device().most_bytes(), plan.device_bytes());
+    for (const MemoryPlan& one : {plan.base, *plan.refiner}) {
+      EXPECT_GT(one.previews, 0);
+      EXPECT_TRUE(one.job.stages.contains("preview [1,4,4,4]"));
+    }
   }
 }
 

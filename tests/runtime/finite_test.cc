@@ -110,6 +110,32 @@ TEST(FiniteDecode, IsThatOfFloat) {
   EXPECT_EQ(made.images.front().pixels, to_image(pixels, 32, 32, Layout::hwc, Range::minus_one_one).pixels);
 }
 
+// A preview that overflows is left out, and said once; one that a tiny autoencoder decodes is shown. The picture is the same.
+TEST(FinitePreview, ChangesNoPicture) {
+  const TemporaryFolder folder;
+  std::shared_ptr<Device> device;
+  try {
+    device = open_device({.name = "cpu", .precision = DType::bf16, .threads = 2});
+  } catch (const Error& e) {
+    GTEST_SKIP() << e.what();  // a processor without bf16
+  }
+  Engine half(device);
+  half.load(open_model(write_overflowing(folder.path(), kOverflows[3])));
+  Job job{.prompt = "a red house", .width = 32, .height = 32, .steps = 3};
+  complete(job, half.spec());
+  const std::vector<uint8_t> want = half.run({&job, 1}, {}).images.front().pixels;
+  int shown = 0;
+  std::vector<std::string> notices;
+  RunHooks hooks{.preview_every = 1, .on_preview = [&](const Image&) { shown++; }};
+  hooks.on_notice = [&](const std::string& notice) { notices.push_back(notice); };
+  EXPECT_EQ(half.run({&job, 1}, {}, hooks).images.front().pixels, want);
+  EXPECT_EQ(shown, 0);
+  EXPECT_THAT(notices, ElementsAre(HasSubstr("previews: the autoencoder's values overflow in bf16"), HasSubstr("decode: ")));
+  half.use_previews(golden_model("taesd"));
+  EXPECT_EQ(half.run({&job, 1}, {}, hooks).images.front().pixels, want);
+  EXPECT_EQ(shown, 2);
+}
+
 // What is not finite in float32 either is an error, not a black picture.
 TEST(FiniteWeights, DamagedOnesAreNamedByTheirStage) {
   const TemporaryFolder folder;
