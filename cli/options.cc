@@ -195,7 +195,7 @@ void add_job_options(CLI::App& app, JobOptions& options) {
   app.add_option("--guidance-rescale", job.guidance_rescale, "Rescale guided outputs, 0 to 1, against overexposure");
   app.add_option("--sampler", job.sampler, "Sampler, by our name or that of A1111, ComfyUI or diffusers")->capture_default_str();
   app.add_option("--schedule", job.schedule, "Noise schedule: normal, karras, leading, trailing, ...");
-  app.add_option("--eta", job.eta, "DDIM: share of fresh noise in a step, 0 to 1");
+  app.add_option("--eta", job.eta, "Share of fresh noise in a step, 0 to 1: of ddim (0 when left out) and tcd (0.3)");
   app.add_option("--seed", options.seed, "Seed of the first picture; picture i uses seed + i. Without it: a random one");
   app.add_option("--rng", job.rng, "Random numbers as PyTorch draws them on the CPU (torch-cpu) or on CUDA (philox)")
       ->capture_default_str();

@@ -9,6 +9,7 @@
 #include "runtime/job.h"
 #include "runtime/outpaint.h"
 #include "runtime/picture/image.h"
+#include "runtime/scheduler_names.h"
 #include "runtime/unicode.h"
 
 namespace cudream {
@@ -45,7 +46,7 @@ void check_numbers(const Job& job, const ModelSpec& spec) {
   if (job.steps < 1 || job.steps > kMaxSteps) throw fail(Code::usage, "--steps {}: from 1 to {}", job.steps, kMaxSteps);
   check_range("--guidance", job.guidance, 0.0, 100.0);
   check_range("--guidance-rescale", job.guidance_rescale, 0.0, 1.0);
-  check_range("--eta", job.eta, 0.0, 1.0);
+  if (job.eta) check_range("--eta", *job.eta, 0.0, 1.0);
   if (job.strength && !(*job.strength > 0 && *job.strength <= 1))
     throw fail(Code::usage, "--strength {}: above 0 and at most 1", *job.strength);
   check_range("--image-guidance", job.image_guidance, 1.0, 100.0);
@@ -168,6 +169,13 @@ void check_tile(const Job& job, const ModelSpec& spec) {
   check_both(larger.width, larger.height);
 }
 
+void check_eta(const Job& job, const Notice& on_notice) {
+  ScheduleConfig config;
+  set_sampler(config, job.sampler);
+  if (job.eta.value_or(0) > 0 && !reads_eta(config.sampler))
+    on_notice(fmt::format("--eta {:g} is for ddim and tcd, and changes nothing of {}", *job.eta, sampler_name(config).name));
+}
+
 void check_encoder(const Job& job, const ModelSpec& spec) {
   const bool encodes = !job.image.empty() || (!job.hires.empty() && job.hires_upscaler == "lanczos");
   if (encodes && !spec.vae->encoder)
@@ -223,6 +231,7 @@ void complete(Job& job, const ModelSpec& spec, const Notice& on_notice) {
   if (const std::string why = mismatch(task_of(job), spec); !why.empty())
     throw fail(Code::unsupported, "the model cannot do this: {}", why);
   check_encoder(job, spec);
+  check_eta(job, on_notice);
   choose_size(job, spec, on_notice);
   if (job.original_width == 0) job.original_width = job.width;
   if (job.original_height == 0) job.original_height = job.height;

@@ -39,6 +39,11 @@ class Settings {
     return true;
   }
 
+  template <typename T>
+  void number(const char* key, std::optional<T>& to) {
+    if (T value{}; number(key, value)) to = value;
+  }
+
   // "folder/name.safetensors [6ce0161689]" -> "name"
   void name(const char* key, std::string& to) {
     const std::string* value = text(key);

@@ -231,7 +231,7 @@ ScheduleConfig schedule_config(const Job& job, const ModelSpec& spec) {
   config.steps = job.steps;
   set_sampler(config, job.sampler);
   if (!job.schedule.empty()) set_schedule(config, job.schedule);
-  if (config.sampler == Sampler::ddim) config.eta = job.eta;
+  if (reads_eta(config.sampler)) config.eta = job.eta.value_or(config.eta);
   return config;
 }
 

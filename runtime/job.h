@@ -29,7 +29,7 @@ struct Job {
   int steps = 20;
   int clip_skip = 1;                          // which text layer is read: 1 the last, 2 the last but one
   double guidance = 7, guidance_rescale = 0;  // classifier-free guidance (Ho and Salimans 2022); off at 1 and below
-  double eta = 0;                             // DDIM: share of fresh noise
+  std::optional<double> eta;                  // share of fresh noise in a step: DDIM's, 0 unless said, and TCD's gamma, 0.3
   // What SDXL is told of the picture it is to imitate, in pixels: how large it was, where it was cut, how large the cut is
   // (sizes 0: this picture's own), and how beautiful people found it, for the refiner.
   int original_width = 0, original_height = 0, crop_left = 0, crop_top = 0, target_width = 0, target_height = 0;

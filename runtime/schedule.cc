@@ -194,6 +194,10 @@ bool variance_preserving(Sampler sampler) {
   return sampler < Sampler::euler;
 }
 
+bool reads_eta(Sampler sampler) {
+  return sampler == Sampler::ddim || sampler == Sampler::tcd;
+}
+
 AncestralStep ancestral_step(double from, double to, double eta) {
   const double up = std::min(to, eta * std::sqrt(to * to * (from * from - to * to) / (from * from)));
   return {std::sqrt(to * to - up * up), up};

@@ -42,6 +42,7 @@ enum class Sampler {
   dpmpp_sde,
 };
 bool variance_preserving(Sampler sampler);
+bool reads_eta(Sampler sampler);  // ddim and tcd: a job says how much fresh noise; that of others goes with their names
 
 // Which timesteps a schedule visits (Table 2 of "Common Diffusion Noise Schedules and Sample Steps Are Flawed", Lin et
 // al. 2023). normal: equally spaced from the noisiest training step to the cleanest, fractional, as the web UIs do.
