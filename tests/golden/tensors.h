@@ -22,7 +22,7 @@ inline std::filesystem::path golden() {
 // A recorded run, without the suffixes of its files: "sdxl/txt2img_ddim5". Of the whole set, or of what is recorded beside it.
 inline std::filesystem::path recorded_run(const std::string& run) {
   const std::filesystem::path whole = golden() / "golden" / run;
-  if (std::filesystem::exists(whole.string() + ".json")) return whole;
+  if (std::filesystem::exists(whole.string() + ".safetensors")) return whole;
   return std::filesystem::path(CUDREAM_SOURCE_DIR "/tests/golden/golden") / run;
 }
 
