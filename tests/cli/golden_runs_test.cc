@@ -99,6 +99,16 @@ TEST_P(DistilledRun, FollowsTheReference) {
   check_golden_run(net.run, std::string("--precision f32 --device ") + device, kFloat, write_distilled(folder.path(), net));
 }
 
+// The same in one file with the original keys, whose numbers depend on how many blocks a level has.
+TEST(DistilledFile, FollowsTheReference) {
+  for (const Distilled& net : kDistilled) {
+    const TemporaryFolder folder;
+    const fs::path file = folder.path() / "one.safetensors";
+    convert_model(open_model(write_distilled(folder.path(), net)), {}, file);
+    check_golden_run(net.run, "--precision f32 --device cpu", kFloat, file);
+  }
+}
+
 // Matrices and convolutions stored in eight bits.
 TEST(GoldenF8, FollowsTheReference) {
   check_golden_run("sd1-inpaint/inpaint9_f8", "--precision f32 --device cpu", kFloat,
