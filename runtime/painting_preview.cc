@@ -53,8 +53,14 @@ void Painting::preview(const StepInfo& step) {
     hooks_.on_preview(to_image(values, static_cast<int>(small[2] * factor), static_cast<int>(small[1] * factor), Layout::hwc,
                                Range::minus_one_one));
   } else if (!std::exchange(no_preview_, true)) {
-    hooks_.on_notice(fmt::format("previews: the autoencoder's values overflow in {}, and such ones are not shown; {}",
-                                 name_of(ops_.compute()), "--precision bf16 or f32, or --vae with TAESD, shows them"));
+    const std::string_view decoder = own ? "autoencoder" : "tiny autoencoder";
+    hooks_.on_notice(ops_.compute() == DType::f32
+                         ? fmt::format("previews: the {} gives NaN or infinity, in f32 too, and such ones are not shown; its "
+                                       "weights are damaged",
+                                       decoder)
+                         : fmt::format("previews: the {}'s values overflow in {}, and such ones are not shown; --precision bf16 "
+                                       "or f32, or --vae with TAESD, shows them",
+                                       decoder, name_of(ops_.compute())));
   }
 }
 

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <span>
 
 #include "kernels/open.h"
 #include "runtime/engine.h"
@@ -29,6 +30,7 @@ double correlation(const Image& a, const Image& b) {
 struct Seen {
   Image picture;
   std::vector<Image> previews;
+  std::vector<std::string> notices;
 };
 
 class Previews : public testing::Test {
@@ -40,7 +42,9 @@ class Previews : public testing::Test {
     Job job{.prompt = "a red house under a full moon", .seed = seed, .width = side, .height = side, .steps = 12};
     complete(job, engine.spec());
     Seen seen;
-    const RunHooks hooks{.preview_every = every, .on_preview = [&](const Image& small) { seen.previews.push_back(small); }};
+    const RunHooks hooks{.preview_every = every,
+                         .on_preview = [&](const Image& small) { seen.previews.push_back(small); },
+                         .on_notice = [&](const std::string& text) { seen.notices.push_back(text); }};
     seen.picture = engine.run({&job, 1}, {}, hooks).images.front();
     return seen;
   }
@@ -85,6 +89,29 @@ TEST_F(Previews, AreDecodedByATinyAutoencoderWhereOneIsGiven) {
     EXPECT_GT(correlation(tiny.previews[i], replaced.previews[i]), 0.999);
     EXPECT_LT(correlation(tiny.previews[i], own.previews[i]), 0.9);
   }
+}
+
+// One that gives NaN shows nothing, which is said once, and the picture is what it is without.
+TEST_F(Previews, OfADamagedDecoderAreLeftOut) {
+  const TemporaryFolder folder;
+  const SafetensorsFile file(golden_model("taesd_decoder.safetensors"));
+  std::vector<std::vector<float>> values;
+  std::vector<TensorData> tensors;
+  for (const TensorInfo& t : file.tensors()) values.push_back(file.floats(t));
+  values.front().front() = std::nanf("");
+  for (size_t i = 0; i < values.size(); i++)
+    tensors.push_back({.name = file.tensors()[i].name,
+                       .type = FileType::f32,
+                       .shape = file.tensors()[i].shape,
+                       .bytes = std::as_bytes(std::span(values[i]))});
+  write_safetensors(folder.path() / "damaged.safetensors", std::move(tensors), {}, Exists::refuse);
+  const Image want = run(64, 4).picture;
+  engine.use_previews(folder.path() / "damaged.safetensors");
+  const Seen seen = run(64, 4);
+  EXPECT_EQ(seen.picture, want);
+  EXPECT_TRUE(seen.previews.empty());
+  EXPECT_THAT(seen.notices,
+              testing::ElementsAre(testing::HasSubstr("previews: the tiny autoencoder gives NaN or infinity, in f32")));
 }
 
 // The demo model's autoencoder is its own: a TAESD among the models knows nothing of its latents.
