@@ -122,6 +122,20 @@ TEST(Generate, MakesThePictureOfAnotherProgramAgain) {
   EXPECT_EQ(program.run("generate --from from.png --image a.png --strict -o d.png").status, 10);
 }
 
+TEST(Generate, EtaIsThatOfDdimAndTcd) {
+  const Program program;
+  const auto made = [&](const std::string& options) {
+    const Outcome o = program.run("generate house " + kQuick + "--no-metadata --overwrite -o a.png --sampler " + options);
+    EXPECT_EQ(o.status, 0) << o.err;
+    return program.read("a.png");
+  };
+  const std::string tcd = made("tcd"), ddim = made("ddim");
+  EXPECT_EQ(made("tcd --eta 0.3"), tcd);
+  EXPECT_NE(made("tcd --eta 0"), tcd);
+  EXPECT_EQ(made("ddim --eta 0"), ddim);
+  EXPECT_NE(made("ddim --eta 0.3"), ddim);
+}
+
 TEST(Plan, ForeseesEveryPass) {
   const Program program;
   const Outcome once = program.run("plan house " + kQuick), twice = program.run("plan house " + kQuick + "--hires 2");
