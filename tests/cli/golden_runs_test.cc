@@ -2,7 +2,10 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
+#include <map>
 #include <set>
+#include <sstream>
 
 #include "tests/cli/golden_run.h"
 #include "tests/golden/derived.h"
@@ -136,6 +139,48 @@ TEST(GoldenRefiner, TakesOverAsTheReferenceDoes) {
                                       {"unet_out.first", kFloat.network},
                                       {"final_image", kFloat.image}})
     EXPECT_LE(relative_error(got.floats(got.at(tensor)), second.floats(second.at(tensor))), limit) << tensor;
+}
+
+// README's table of jobs and families says "recorded" where there is a run, and nowhere else.
+TEST(Readme, SaysRecordedWhereThereIsARun) {
+  const std::map<std::string, std::vector<std::string>> jobs{// how a row and the names of its runs' files begin
+                                                             {"from words, from a picture", {"txt2img_", "img2img_"}},
+                                                             {"few steps", {"txt2img_tcd", "txt2img_lightning", "turbo_"}},
+                                                             {"networks with blocks missing", {"txt2img."}},
+                                                             {"fill in, any model", {"inpaint4"}},
+                                                             {"fill in, models made for it", {"inpaint9"}},
+                                                             {"edit by instruction", {"edit"}},
+                                                             {"ControlNet", {"controlnet"}},
+                                                             {"LoRA", {"lora_"}},
+                                                             {"refiner", {"base_to_80"}}};
+  const std::vector<std::set<std::string>> families{
+      // the columns, and folders of runs
+      {"sd1", "sd1-inpaint", "sd1-instruct", "bk-sdm-base", "bk-sdm-small", "bk-sdm-tiny"},
+      {"sd2"},
+      {"sdxl", "sdxl-inpaint", "sdxl-instruct", "sdxl-refiner", "ssd-1b", "segmind-vega"},
+      {"lcm"}};
+  const auto has_run = [&](const std::set<std::string>& folders, const std::vector<std::string>& names) {
+    for (const std::string& folder : folders)
+      for (const auto& entry : fs::directory_iterator(CUDREAM_SOURCE_DIR "/tests/golden/golden/" + folder))
+        for (const std::string& name : names)
+          if (entry.path().extension() == ".json" && entry.path().filename().string().starts_with(name)) return true;
+    return false;
+  };
+  size_t rows = 0;
+  std::ifstream readme(CUDREAM_SOURCE_DIR "/README.md");
+  for (std::string line; std::getline(readme, line);)
+    for (const auto& [job, names] : jobs) {
+      if (!line.starts_with("| " + job)) continue;
+      rows++;
+      std::istringstream cells(line);
+      std::string cell;
+      std::getline(std::getline(cells, cell, '|'), cell, '|');  // the job itself
+      for (const auto& folders : families) {
+        std::getline(cells, cell, '|');
+        EXPECT_EQ(cell.ends_with("recorded "), has_run(folders, names)) << line << "\n" << cell << ' ' << *folders.begin();
+      }
+    }
+  EXPECT_EQ(rows, jobs.size());
 }
 
 class Bf16Run : public GoldenRun {};
