@@ -50,6 +50,9 @@ inline uint64_t tiny_dimension(uint64_t n) {
 struct Distilled {
   const char *run, *base, *header;
 };
+inline void PrintTo(const Distilled& net, std::ostream* to) {
+  *to << net.run;
+}
 inline constexpr Distilled kDistilled[] = {{"bk-sdm-base/txt2img", "sd1", "bk-sdm-base-unet-f32"},
                                            {"bk-sdm-small/txt2img", "sd1", "bk-sdm-small-unet-f32"},
                                            {"bk-sdm-tiny/txt2img", "sd1", "bk-sdm-tiny-unet-f32"},
