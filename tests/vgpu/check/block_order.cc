@@ -37,11 +37,17 @@ bool BlockOrder::write(uint64_t block, const Allocation& a, uint64_t address, ui
 
 void BlockOrder::atomic(uint64_t block, uint64_t address, bool fenced) {
   const std::lock_guard lock(mutex_);
-  std::vector<uint64_t>& published = published_[address];
+  std::set<uint64_t>& published = published_[address];
   sees_[block].insert(published.begin(), published.end());
   if (!fenced) return;
-  published.push_back(block);
-  published.insert(published.end(), sees_[block].begin(), sees_[block].end());  // what it saw is seen with it
+  published.insert(block);
+  published.insert(sees_[block].begin(), sees_[block].end());  // what it saw is seen with it
+}
+
+void BlockOrder::acquire(uint64_t block, uint64_t address) {
+  const std::lock_guard lock(mutex_);
+  const std::set<uint64_t>& published = published_[address];
+  sees_[block].insert(published.begin(), published.end());
 }
 
 }  // namespace cudream::vgpu

@@ -1,7 +1,8 @@
 // Races between the blocks of one launch on global memory: two blocks touch one location, at least one writes, and nothing
 // orders them. Blocks of a grid run in any order, so only atomics order them: what a block wrote before a memory fence is
-// published by its next atomic, and a block whose own atomic on that location comes later sees it (CUDA C++ Programming Guide,
-// memory fence functions: the sum of an array by the block that arrives last).
+// published by its next atomic, and a block that reads that location later, by an atomic of its own or a load that acquires,
+// sees it (CUDA C++ Programming Guide, memory fence functions: the sum of an array by the block that arrives last; PTX ISA 9.0,
+// section 8.8, release and acquire patterns). Other loads see nothing, also of a flag that one waits for.
 //
 // Locations are pairs of bytes; accesses of one byte are left out. Atomics themselves order and never race.
 #pragma once
@@ -28,6 +29,8 @@ class BlockOrder {
   bool write(uint64_t block, const Allocation& a, uint64_t address, uint32_t bytes);
   // An atomic on `address`: publishes this block if it has fenced all it wrote, and lets it see whom others published there.
   void atomic(uint64_t block, uint64_t address, bool fenced);
+  // A load of `address` that acquires: lets the block see whom others published there.
+  void acquire(uint64_t block, uint64_t address);
 
  private:
   struct Touched {
@@ -41,9 +44,9 @@ class BlockOrder {
   bool ordered(uint32_t earlier, uint64_t block) const;
 
   std::mutex mutex_;
-  std::map<uint64_t, std::unique_ptr<Touched[], Free>> touched_;   // by allocation
-  std::unordered_map<uint64_t, std::vector<uint64_t>> published_;  // by location of the atomic
-  std::vector<std::set<uint64_t>> sees_;                           // by block
+  std::map<uint64_t, std::unique_ptr<Touched[], Free>> touched_;  // by allocation
+  std::unordered_map<uint64_t, std::set<uint64_t>> published_;    // by location of the atomic
+  std::vector<std::set<uint64_t>> sees_;                          // by block
 };
 
 }  // namespace cudream::vgpu

@@ -13,6 +13,7 @@ enum class FaultKind {
   race,                // two threads, one location, at least one write, nothing that orders them
   divergence,          // a barrier or warp-wide instruction that not all its threads reach
   async_in_flight,     // a read of what a cp.async has not delivered
+  deadlock,            // threads wait for what nobody does any more
   illegal_instruction  // trap, or an instruction used against its rules
 };
 

@@ -18,7 +18,7 @@ Space space_of(uint64_t address) {
 }
 
 std::string_view verb(Access access) {
-  return access == Access::read ? "read" : access == Access::write ? "write" : "atomic";
+  return access == Access::write ? "write" : access == Access::atomic ? "atomic" : "read";
 }
 
 [[noreturn]] void misaligned(Warp& w, const Inst& inst, uint32_t lane, std::string_view space, uint64_t address, uint32_t bytes) {
@@ -33,7 +33,7 @@ void count_global(Warp& w, const std::array<uint64_t, kLanes>& address, uint32_t
     c.global_read_bytes += asked;
     c.global_read_sectors += sectors;
   }
-  if (access != Access::read) {
+  if (access == Access::write || access == Access::atomic) {
     c.global_write_bytes += asked;
     c.global_write_sectors += sectors;
   }
@@ -43,6 +43,7 @@ void count_global(Warp& w, const std::array<uint64_t, kLanes>& address, uint32_t
 void check_order(Warp& w, const Inst& inst, uint32_t lane, const Allocation& a, uint64_t address, uint32_t bytes, Access access) {
   Block& b = *w.block;
   if (b.order == nullptr) return;
+  if (access == Access::acquire) return b.order->acquire(b.index, address);
   if (access == Access::atomic) {
     const bool fenced = std::none_of(b.warps.begin(), b.warps.end(), [](const Warp& other) { return other.unfenced; });
     return b.order->atomic(b.index, address, fenced);
@@ -72,7 +73,7 @@ bool resolve_consecutive(Warp& w, const Inst& inst, const std::array<uint64_t, k
       return false;
     }
   }
-  if (access == Access::atomic) return false;
+  if (access == Access::acquire || access == Access::atomic) return false;
   check_order(w, inst, 0, *a, address[0], bytes * kLanes, access);
   uint8_t* base = a->at(address[0]);
   for (uint32_t lane = 0; lane < kLanes; lane++) out.lane[lane] = base + lane * bytes;
@@ -110,6 +111,7 @@ bool read_shared_together(Warp& w, const std::array<uint64_t, kLanes>& address, 
 
 void resolve_shared(Warp& w, const Inst& inst, const std::array<uint64_t, kLanes>& address, uint32_t bytes, Access access,
                     Pointers& out) {
+  if (access == Access::acquire) access = Access::read;  // shared memory is ordered by barriers alone
   SharedMemory& shared = w.block->shared;
   if (w.block->count_traffic) {
     const Wavefronts n = count_wavefronts(address.data(), w.mask, bytes);
@@ -250,6 +252,7 @@ void shared_fault(Warp& w, const Inst& inst, uint32_t lane, Conflict conflict, u
 }
 
 void resolve(Warp& w, const Inst& inst, uint32_t reg, int64_t offset, uint32_t bytes, Access access, Pointers& out) {
+  if (access == Access::write) w.block->events++;
   std::array<uint64_t, kLanes> address;
   gather_addresses(w, inst, reg, offset, address);
   if (inst.space == Space::generic) return resolve_generic(w, inst, address, bytes, access, out);

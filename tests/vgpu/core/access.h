@@ -8,7 +8,8 @@
 
 namespace cudream::vgpu {
 
-enum class Access : uint8_t { read, write, atomic };
+// acquire: a read by which the block sees what others published there.
+enum class Access : uint8_t { read, acquire, write, atomic };
 
 struct Pointers {
   std::array<uint8_t*, kLanes> lane;

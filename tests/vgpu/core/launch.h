@@ -14,6 +14,7 @@ struct Launch {
   uint32_t dynamic_shared = 0;      // bytes
   std::vector<uint8_t> parameters;  // kernel->parameter_bytes of them
   int device = 0;
+  bool cooperative = false;  // blocks may wait for one another
 };
 
 struct LaunchOptions {
@@ -23,8 +24,10 @@ struct LaunchOptions {
   bool block_order = false;    // races between blocks are faults
 };
 
-// Runs all blocks to their ends, spread over the cores. Blocks are independent; the atomics of different blocks meet in no
-// fixed order. Throws Fault: the one of the lowest block that failed among those that ran.
+// Runs all blocks to their ends. Those of an ordinary launch are independent and spread over the cores; the atomics of
+// different blocks meet in no fixed order. Those of a cooperative launch are all there at once and take turns on one thread,
+// always in the same way. Throws Fault: the one of the lowest block that failed among those that ran, and for a block that
+// waits for what never comes.
 Counters run(const Launch& launch, const DeviceMemory& memory, const LaunchOptions& options);
 
 }  // namespace cudream::vgpu

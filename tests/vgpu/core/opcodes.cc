@@ -51,7 +51,7 @@ constexpr Opcode kOpcodes[] = {
     {"mov", Class::move, decode_mov},
     {"mul", Class::integer, decode_mul},
     {"mul24", Class::integer, decode_mul24},
-    {"nanosleep", Class::sync, decode_hint},
+    {"nanosleep", Class::sync, decode_nanosleep},
     {"neg", Class::integer, decode_neg},
     {"not", Class::integer, decode_not},
     {"or", Class::integer, decode_or},

@@ -82,7 +82,7 @@ void decode_isspacep(Decoding&);
 // ops_memory.cc
 void decode_ld(Decoding&);
 void decode_st(Decoding&);
-void decode_hint(Decoding&);  // prefetch and sleep: nothing to do
+void decode_hint(Decoding&);  // prefetch: nothing to do
 void decode_fence(Decoding&);
 // ops_atomic.cc
 void decode_atom(Decoding&);
@@ -92,6 +92,7 @@ void decode_bra(Decoding&);
 void decode_ret(Decoding&);
 void decode_trap(Decoding&);
 void decode_bar(Decoding&);
+void decode_nanosleep(Decoding&);
 // ops_warp.cc
 void decode_shfl(Decoding&);
 void decode_vote(Decoding&);

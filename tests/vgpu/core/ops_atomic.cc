@@ -65,6 +65,7 @@ void each_atomic(Warp& w, const Inst& inst, Function f) {
   resolve(w, inst, inst.reg[kAddressSlot], inst.imm, sizeof(T), Access::atomic, to);
   each_lane(w, [&](uint32_t lane) {
     const T old = exchange<T>(to.lane[lane], [&](T value) { return f(value, lane); });
+    if (f(old, lane) != old) w.block->events++;
     if (inst.defs != 0) w.at<T>(inst.reg[0])[lane] = old;
   });
 }

@@ -52,6 +52,12 @@ void decode_trap(Decoding& d) {
   d.emit(&trap);
 }
 
+// Who sleeps lets others have their turn, for however long.
+void decode_nanosleep(Decoding& d) {
+  d.ignore({"u32"});
+  d.emit([](Warp& w, const Inst&) { w.stop = true; });
+}
+
 void decode_bar(Decoding& d) {
   d.ignore({"aligned", "cta"});
   if (d.take("warp")) {

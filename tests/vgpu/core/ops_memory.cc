@@ -14,7 +14,8 @@ constexpr uint32_t kAddressSlot = 12;
 template <typename T, typename R>
 void load(Warp& w, const Inst& inst) {
   Pointers from;
-  resolve(w, inst, inst.reg[kAddressSlot], inst.imm, sizeof(T) * inst.count, Access::read, from);
+  const Access access = inst.flag != 0 ? Access::acquire : Access::read;
+  resolve(w, inst, inst.reg[kAddressSlot], inst.imm, sizeof(T) * inst.count, access, from);
   for (uint32_t i = 0; i < inst.count; i++) {
     R* out = w.at<R>(inst.reg[i]);
     each_lane(w, [&](uint32_t lane) {
@@ -99,7 +100,8 @@ Handler handler_for(Type type, uint32_t register_bytes, Action action) {
   }
 }
 
-// Cache and ordering modifiers. Memory here is one and sequentially consistent, so they change nothing.
+// Cache and ordering modifiers. Memory here is one and sequentially consistent, so they change nothing; but decode_ld looks
+// for .acquire before, since such a load orders blocks.
 void take_hints(Decoding& d) {
   d.ignore({"weak",
             "volatile",
@@ -161,6 +163,7 @@ void note_grain(Decoding& d, Type type) {
 
 void decode_ld(Decoding& d) {
   d.inst.space = take_space(d);
+  d.inst.flag = d.take("acquire") ? 1 : 0;
   take_hints(d);
   const Type type = d.take_type();
   const auto elements = d.elements(0);

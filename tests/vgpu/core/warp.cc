@@ -88,6 +88,7 @@ void Warp::retire() {
   if (active != 0) return;
   if (groups.empty()) {
     done = stop = true;
+    block->events++;
     return;
   }
   pick();

@@ -96,6 +96,7 @@ struct Block {
   bool count_traffic = false;
   BlockOrder* order = nullptr;                 // null: races between blocks are not looked for
   uint64_t index = 0;                          // of this block in the grid
+  uint64_t events = 0;                         // see Worker::events
   std::array<const Allocation*, 64> recent{};  // last allocation touched, by instruction
 
   const Allocation* allocation(const Inst& inst, uint64_t address) {

@@ -1,6 +1,7 @@
 // Driver functions: modules, functions and launches.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "core/error.h"
@@ -88,6 +89,30 @@ bool launch_is_legal(const Function& f, const Context& context, const Launch& la
   return true;
 }
 
+// Blocks that a multiprocessor holds at once. How many registers a thread has only the machine code knows, which is not here: as
+// many as the launch bounds let it have, so that a real card may hold more.
+int resident_blocks(const Function& f, const DeviceModel& m, uint32_t threads, size_t dynamic_shared) {
+  constexpr uint32_t kRegisters = 65536, kMostOfAThread = 256;  // CUDA C++ Programming Guide, compute capabilities 8.0 and later
+  constexpr size_t kReservedShared = 1024;
+  const uint32_t by_registers =
+      std::max(f.program.kernel->min_blocks, kRegisters / (kMostOfAThread * ((threads + 31) / 32 * 32)));
+  const auto shared = static_cast<int>(f.program.shared_bytes + dynamic_shared + kReservedShared);
+  return std::min({m.threads_per_multiprocessor / static_cast<int>(threads), m.blocks_per_multiprocessor,
+                   m.shared_per_multiprocessor / shared, static_cast<int>(by_registers)});
+}
+
+// cuLaunchCooperativeKernel: "the total number of blocks launched cannot exceed the maximum number of blocks per multiprocessor
+// as returned by cuOccupancyMaxActiveBlocksPerMultiprocessor times the number of multiprocessors".
+bool is_resident(const Function& f, const Context& context, const Launch& launch) {
+  const auto threads = static_cast<uint32_t>(launch.threads.size());
+  const auto most = static_cast<uint64_t>(resident_blocks(f, *context.model, threads, launch.dynamic_shared)) *
+                    static_cast<uint64_t>(context.model->multiprocessors);
+  if (launch.grid.size() <= most) return true;
+  fmt::print(stderr, "virtual GPU: cooperative launch of {} refused: {} blocks, {} are resident at once\n", f.program.name(),
+             launch.grid.size(), most);
+  return false;
+}
+
 bool copy_parameters(const ptx::Kernel& kernel, void** parameters, void** extra, std::vector<uint8_t>& out) {
   out.assign(kernel.parameter_bytes, 0);
   if (parameters != nullptr) {
@@ -104,6 +129,21 @@ bool copy_parameters(const ptx::Kernel& kernel, void** parameters, void** extra,
   if (buffer == nullptr || bytes < out.size()) return out.empty();
   std::memcpy(out.data(), buffer, out.size());
   return true;
+}
+
+// Queues a launch, of which grid, block and shared memory are given.
+CUresult start(CUfunction handle, Launch launch, CUstream stream_handle, void** parameters, void** extra) {
+  return call_in_context([&](Driver& driver, Context& context) {
+    const Function* f = find_function(context, handle);
+    Stream* stream = find_stream(context, stream_handle);
+    if (f == nullptr || stream == nullptr) return CUDA_ERROR_INVALID_HANDLE;
+    launch.program = &f->program;
+    launch.device = context.ordinal;
+    if (!launch_is_legal(*f, context, launch)) return CUDA_ERROR_INVALID_VALUE;
+    if (launch.cooperative && !is_resident(*f, context, launch)) return CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE;
+    if (!copy_parameters(*f->program.kernel, parameters, extra, launch.parameters)) return CUDA_ERROR_INVALID_VALUE;
+    return enqueue(*stream, [&driver, &context, launch] { driver.launch(context, launch); });
+  });
 }
 
 }  // namespace
@@ -181,23 +221,22 @@ CUresult cuFuncGetAttribute(int* value, CUfunction_attribute attribute, CUfuncti
   });
 }
 
-CUresult cuLaunchKernel(CUfunction handle, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z, unsigned int block_x,
-                        unsigned int block_y, unsigned int block_z, unsigned int shared_bytes, CUstream stream_handle,
-                        void** parameters, void** extra) {
-  return call_in_context([=](Driver& driver, Context& context) {
-    const Function* f = find_function(context, handle);
-    Stream* stream = find_stream(context, stream_handle);
-    if (f == nullptr || stream == nullptr) return CUDA_ERROR_INVALID_HANDLE;
-    Launch launch;
-    launch.program = &f->program;
-    launch.grid = {grid_x, grid_y, grid_z};
-    launch.threads = {block_x, block_y, block_z};
-    launch.dynamic_shared = shared_bytes;
-    launch.device = context.ordinal;
-    if (!launch_is_legal(*f, context, launch)) return CUDA_ERROR_INVALID_VALUE;
-    if (!copy_parameters(*f->program.kernel, parameters, extra, launch.parameters)) return CUDA_ERROR_INVALID_VALUE;
-    return enqueue(*stream, [&driver, &context, launch] { driver.launch(context, launch); });
-  });
+CUresult cuLaunchKernel(CUfunction f, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z, unsigned int block_x,
+                        unsigned int block_y, unsigned int block_z, unsigned int shared_bytes, CUstream stream, void** parameters,
+                        void** extra) {
+  return start(f, {.grid = {grid_x, grid_y, grid_z}, .threads = {block_x, block_y, block_z}, .dynamic_shared = shared_bytes},
+               stream, parameters, extra);
+}
+
+CUresult cuLaunchCooperativeKernel(CUfunction f, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z,
+                                   unsigned int block_x, unsigned int block_y, unsigned int block_z, unsigned int shared_bytes,
+                                   CUstream stream, void** parameters) {
+  return start(f,
+               {.grid = {grid_x, grid_y, grid_z},
+                .threads = {block_x, block_y, block_z},
+                .dynamic_shared = shared_bytes,
+                .cooperative = true},
+               stream, parameters, nullptr);
 }
 
 CUresult cuLaunchKernelEx(const CUlaunchConfig* c, CUfunction f, void** parameters, void** extra) {
@@ -210,10 +249,7 @@ CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, CUfunction han
   return call_in_context([=](Driver&, Context& context) {
     const Function* f = find_function(context, handle);
     if (f == nullptr || threads <= 0) return CUDA_ERROR_INVALID_VALUE;
-    const DeviceModel& m = *context.model;
-    const auto shared = static_cast<int>(f->program.shared_bytes + dynamic_shared) + 1024;
-    *blocks =
-        std::min({m.threads_per_multiprocessor / threads, m.blocks_per_multiprocessor, m.shared_per_multiprocessor / shared});
+    *blocks = resident_blocks(*f, *context.model, static_cast<uint32_t>(threads), dynamic_shared);
     return CUDA_SUCCESS;
   });
 }

@@ -27,6 +27,7 @@ CUresult result_of(FaultKind kind) {
     case FaultKind::illegal_address: return CUDA_ERROR_ILLEGAL_ADDRESS;
     case FaultKind::misaligned: return CUDA_ERROR_MISALIGNED_ADDRESS;
     case FaultKind::illegal_instruction: return CUDA_ERROR_ILLEGAL_INSTRUCTION;
+    case FaultKind::deadlock: return CUDA_ERROR_LAUNCH_TIMEOUT;
     default: return CUDA_ERROR_LAUNCH_FAILED;
   }
 }

@@ -77,6 +77,7 @@ struct Kernel {
   std::vector<Parameter> parameters;
   uint32_t parameter_bytes = 0;
   uint32_t max_threads = 0;                  // .maxntid or .reqntid multiplied out; 0: not given
+  uint32_t min_blocks = 1;                   // .minnctapersm: blocks for which a multiprocessor must have registers
   std::array<uint32_t, 3> required_block{};  // .reqntid; zeros: not given
   std::vector<Statement> body;
   uint32_t line = 0;

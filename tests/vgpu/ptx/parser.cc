@@ -219,7 +219,9 @@ class Parser {
       }
       k.max_threads = n[0] * n[1] * n[2];
       if (required) k.required_block = n;
-    } else if (accept(".minnctapersm") || accept(".maxnreg")) {
+    } else if (accept(".minnctapersm")) {
+      k.min_blocks = static_cast<uint32_t>(integer());
+    } else if (accept(".maxnreg")) {
       integer();
     } else {
       refuse("unknown kernel directive");

@@ -104,6 +104,72 @@ TEST(BlockRaces, AreCaughtWhereAsked) {
   EXPECT_EXIT(run_two_blocks("blocks_sum", 2, kFailed), zero, "race between blocks on global memory");
 }
 
+// As in faults.cu.
+enum Meeting { kMeets, kWithoutMeeting, kWithoutFence, kWithoutAcquire, kOneStaysAway, kOneStaysAwayAndNoneSleeps };
+
+// Exits with status 0 when three blocks that meet end as they should.
+[[noreturn]] void run_meeting(Meeting how, bool check_races, CUresult expected) {
+  if (check_races) setenv("CUDREAM_VGPU_BLOCK_RACES", "1", 1);
+  VirtualCard card;
+  card.load("faults.ptx");
+  constexpr unsigned kBlocks = 3, kThreads = 64, kAll = kBlocks * kThreads;
+  const CardArray<float> y(2 * kAll);
+  check(card.launch_together("blocks_meet", kBlocks, kThreads, 0, y.get(), static_cast<int>(how)), "blocks_meet");
+  const CUresult result = cuCtxSynchronize();
+  if (result != expected) std::_Exit(1);
+  if (result == CUDA_SUCCESS) {
+    const std::vector<float> values = y.values();
+    for (unsigned i = 0; i < kAll; i++)
+      if (values[kAll + i] != static_cast<float>((i + kThreads) % kAll)) std::_Exit(1);
+  }
+  std::_Exit(0);
+}
+
+TEST(CooperativeLaunch, BlocksMeet) {
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
+  const auto zero = testing::ExitedWithCode(0);
+  for (const bool races : {false, true}) EXPECT_EXIT(run_meeting(kMeets, races, CUDA_SUCCESS), zero, "^$");
+  EXPECT_EXIT(run_meeting(kWithoutMeeting, false, kFailed), zero, "never written.*\n *in kernel blocks_meet");
+  for (const Meeting how : {kWithoutMeeting, kWithoutFence, kWithoutAcquire})
+    EXPECT_EXIT(run_meeting(how, true, kFailed), zero,
+                "race between blocks on global memory.*\n *in kernel blocks_meet|never written");
+}
+
+TEST(CooperativeLaunch, ADeadlockIsReported) {
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
+  const auto zero = testing::ExitedWithCode(0);
+  for (const Meeting how : {kOneStaysAway, kOneStaysAwayAndNoneSleeps})
+    EXPECT_EXIT(run_meeting(how, false, CUDA_ERROR_LAUNCH_TIMEOUT), zero,
+                "deadlock: every block that is left of a cooperative launch waits\n  in kernel blocks_meet, PTX line [0-9]+");
+}
+
+// Blocks of an ordinary launch run one after the other here, as they may on a card.
+TEST(CooperativeLaunch, MeetingInAnOrdinaryLaunchIsADeadlock) {
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
+  const auto run = [] {
+    VirtualCard card;
+    card.load("faults.ptx");
+    const CardArray<float> y(256);
+    check(card.launch("blocks_meet", 2, 64, 0, y.get(), static_cast<int>(kMeets)), "blocks_meet");
+    std::_Exit(cuCtxSynchronize() == CUDA_ERROR_LAUNCH_TIMEOUT ? 0 : 1);
+  };
+  EXPECT_EXIT(run(), testing::ExitedWithCode(0), "deadlock: a block waits .*ordinary launch.*\n *in kernel blocks_meet");
+}
+
+// An A100 has 108 multiprocessors, and holds one block of 1024 threads on each where the compiler was told nothing of others.
+TEST(CooperativeLaunch, AGridThatIsNotResidentIsRefused) {
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
+  const auto run = [] {
+    VirtualCard card;
+    card.load("faults.ptx");
+    const CardArray<float> y(2 * 108 * 1024);
+    const bool fits = card.launch_together("blocks_meet", 108, 1024, 0, y.get(), static_cast<int>(kMeets)) == CUDA_SUCCESS;
+    const CUresult more = card.launch_together("blocks_meet", 109, 1024, 0, y.get(), static_cast<int>(kMeets));
+    std::_Exit(fits && more == CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE ? 0 : 1);
+  };
+  EXPECT_EXIT(run(), testing::ExitedWithCode(0), "blocks_meet refused: 109 blocks, 108 are resident at once");
+}
+
 // Reading what nobody wrote, and what was given back.
 [[noreturn]] void read_unwritten(bool write_first) {
   VirtualCard card;

@@ -193,6 +193,33 @@ __global__ void blocks_sum(float* y, int n) {
   y[0] = sum;
 }
 
+// Blocks of a cooperative launch, of 64 threads each, meet; then each reads what the next one wrote. y holds what they write, and
+// behind it what they read. kMeets is right.
+enum Meeting { kMeets, kWithoutMeeting, kWithoutFence, kWithoutAcquire, kOneStaysAway, kOneStaysAwayAndNoneSleeps };
+__device__ unsigned met;
+__device__ unsigned look(bool acquire) {
+  unsigned value;
+  if (acquire)
+    asm volatile("ld.acquire.gpu.u32 %0, [%1];" : "=r"(value) : "l"(&met) : "memory");
+  else
+    value = *static_cast<volatile unsigned*>(&met);
+  return value;
+}
+__global__ void blocks_meet(float* y, int n) {
+  const unsigned all = gridDim.x * blockDim.x, i = blockIdx.x * blockDim.x + threadIdx.x;
+  y[i] = i;
+  if (n != kWithoutFence) __threadfence();
+  __syncthreads();
+  const bool comes = n != kWithoutMeeting && (n < kOneStaysAway || blockIdx.x != 0);
+  if (threadIdx.x == 0 && comes) {
+    atomicAdd(&met, 1u);
+    while (look(n != kWithoutAcquire) < gridDim.x)
+      if (n != kOneStaysAwayAndNoneSleeps) __nanosleep(64);
+  }
+  __syncthreads();
+  if (comes || n == kWithoutMeeting) y[all + i] = y[(i + blockDim.x) % all];
+}
+
 __global__ void trapped(float* y, int n) {
   if (threadIdx.x == n) __trap();
   y[threadIdx.x] = 1;

@@ -46,6 +46,12 @@ class VirtualCard {
     void* parameters[] = {&args...};
     return cuLaunchKernel(function(name), blocks, 1, 1, threads, 1, 1, shared, nullptr, parameters, nullptr);
   }
+  // The same as a cooperative launch.
+  template <typename... Args>
+  CUresult launch_together(const char* name, unsigned blocks, unsigned threads, unsigned shared, Args... args) const {
+    void* parameters[] = {&args...};
+    return cuLaunchCooperativeKernel(function(name), blocks, 1, 1, threads, 1, 1, shared, nullptr, parameters);
+  }
 
  private:
   CUmodule module_ = nullptr;
