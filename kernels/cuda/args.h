@@ -114,11 +114,18 @@ struct NormParams {
 };
 
 // GroupNorm by slices of a picture's pixels, as many as the grid is wide, and chunks of its channels, as many as it is high.
+// Where there are several slices the launch is cooperative: every block of it is resident.
 struct SliceParams {
+  static constexpr int kThreads = 320;     // the most of a block: one vector of channels each
+  static constexpr int kBlocksAtOnce = 2;  // on a multiprocessor
+  static constexpr int kMomentBytes = 16;
   NormParams norm;
-  void* parts;  // [N,slices,groups] of three floats
-  int slice;    // pixels
-  int chunk;    // channels, whole groups
+  void* parts;         // [N,groups,slices] of Moments
+  unsigned* barriers;  // [N,chunks]: grid_barrier.cuh
+  int slice;           // pixels
+  int chunk;           // channels, whole groups
+  int runs;            // groups that share a vector of channels, at most
+  int held;            // vectors that a thread keeps in shared memory
 };
 
 // An array walked in the order of `Lattice`; strides in elements, outermost first, as many as Lattice::rank.

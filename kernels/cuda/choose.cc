@@ -23,8 +23,10 @@ constexpr int64_t kOutsPerRowBlock = 4;
 constexpr int64_t kQueries = 16, kKeys = 32, kKeyRow = 36;
 constexpr unsigned kAttentionThreads = 128, kGroupThreads = 256, kRowThreads = 128, kElementThreads = 256;
 constexpr int64_t kRowsPerBlock = 4;
-constexpr int64_t kGroupColumns = 320;  // 16-byte vectors of channels, a thread each
-constexpr int64_t kAffineBytes = 16, kFewBlocks = 16;
+constexpr int64_t kVectorBytes = 16, kSectorBytes = 32, kAffineBytes = 12;
+constexpr int64_t kSliceThreads = SliceParams::kThreads;
+constexpr int64_t kReservedShared = 1024;  // of a block, for the system (CUDA C++ Programming Guide, compute capability 8.x)
+constexpr int64_t kMostPictures = 65535;   // of a grid
 constexpr int64_t kHeldChannels = 1280, kHeldRows = 24;  // of a LayerNorm that keeps rows in registers
 constexpr unsigned kHeldThreads = 256;
 
@@ -72,6 +74,30 @@ void add_pointwise(std::vector<Kernel>& table, std::string_view verb, std::initi
   for (const int n : each) table.push_back({.name = choose_pointwise(verb, 1, n).kernel, .parameter_bytes = sizeof(Params)});
 }
 
+// Pixels of a slice and channels of a chunk, for at most `most` blocks of a picture; nullopt where one block has it all, and
+// where rows cannot be cut into vectors that the threads of a block have room for.
+struct Cut {
+  int64_t pixels, chunk;
+};
+std::optional<Cut> cut_picture(const GroupNormLayer& l, int64_t most) {
+  const int64_t vector = kVectorBytes / size_of(l.type), each = l.channels / l.groups;
+  // Beside x, n slices read 8 n channels bytes of gains and biases, and n^2 groups moments: here at most a sixteenth of the bytes
+  // of x and out.
+  const auto share = static_cast<double>(l.pixels * l.channels * size_of(l.type)) / 8;
+  const auto a = static_cast<double>(SliceParams::kMomentBytes * l.groups), b = static_cast<double>(8 * l.channels);
+  const auto wanted = static_cast<int64_t>((std::sqrt(b * b + 4 * a * share) - b) / (2 * a));
+  if (!l.vectors || wanted < 1) return std::nullopt;
+  // Chunks of whole groups, whole vectors and whole sectors of memory, where slices alone are too few.
+  const int64_t step = std::lcm(std::lcm(each, vector), kSectorBytes / size_of(l.type));
+  invariant(step > 0, "GroupNorm of {} channels in {} groups", l.channels, l.groups);
+  int64_t chunks = 1;
+  const auto too_few = [&] { return most / chunks > wanted || l.channels > chunks * kSliceThreads * vector; };
+  while (too_few() && l.channels % (2 * chunks * step) == 0) chunks *= 2;
+  if (l.channels > chunks * kSliceThreads * vector) return std::nullopt;
+  const int64_t slices = std::clamp<int64_t>(most / chunks, 1, wanted);
+  return Cut{(l.pixels + slices - 1) / slices, l.channels / chunks};
+}
+
 std::vector<Kernel> make_table() {
   std::vector<Kernel> table;
   add_tiles(table);
@@ -85,7 +111,8 @@ std::vector<Kernel> make_table() {
   add_typed<FinishParams>(table, {"finish"});
   add_typed<NormParams>(table, {"group_norm", "layer_norm"});
   add_typed<NormParams>(table, {"layer_norm_vectors"});
-  add_typed<SliceParams>(table, {"group_sums", "group_scale"});
+  add_typed<SliceParams>(table, {"group_norm_vectors"});
+  for (Kernel& kernel : std::span(table).last(3)) kernel.dynamic_shared = kSharedLimit;
   add_pointwise<ActParams>(table, "act", {1, 4, 8});
   add_pointwise<MultiplyParams>(table, "multiply", {1, 4, 8});
   add_pointwise<LerpParams>(table, "lerp", {1, 4});
@@ -137,32 +164,30 @@ Launch choose_attention(const AttentionLayer& l, int64_t pictures) {
           static_cast<unsigned>(shared)};
 }
 
-std::optional<Slices> choose_slices(const GroupNormLayer& l, int64_t pictures) {
-  const int64_t vector = 16 / size_of(l.type), each = l.channels / l.groups;
-  if (!l.vectors || l.channels / vector > kGroupColumns) return std::nullopt;
-  // Beside x, n slices read 8 n channels bytes of gains and biases, and n^2 groups moments twice: here at most a sixteenth of the
-  // bytes of x and out.
-  const auto share = static_cast<double>(l.pixels * l.channels * size_of(l.type)) / 8;
-  const auto a = static_cast<double>(2 * kMomentBytes * l.groups), b = static_cast<double>(8 * l.channels);
-  const auto wanted = static_cast<int64_t>((std::sqrt(b * b + 4 * a * share) - b) / (2 * a));
-  if (wanted < 1) return std::nullopt;
-  const int64_t pixels = (l.pixels + wanted - 1) / wanted, count = (l.pixels + pixels - 1) / pixels;
-  // Few slices: chunks of whole groups, whole vectors and whole sectors of memory give more blocks.
-  const int64_t step = std::lcm(std::lcm(each, vector), 32 / size_of(l.type));
-  invariant(step > 0, "GroupNorm of {} channels in {} groups", l.channels, l.groups);
-  int64_t chunks = 1;
-  while (count * chunks < kFewBlocks && l.channels % (2 * chunks * step) == 0) chunks *= 2;
-  const int64_t chunk = l.channels / chunks;
-
-  const int64_t columns = chunk / vector,
-                rows = std::max<int64_t>(1, kGroupThreads / columns);  // vectors that a block reads at once
-  const Dim grid{blocks(l.pixels, pixels), blocks(l.channels, chunk), blocks(pictures, 1)};
-  const auto threads = static_cast<unsigned>((columns * rows + 31) / 32 * 32);
-  return Slices{pixels,
-                count,
-                chunk,
-                {entry("group_sums", l.type), grid, threads, static_cast<unsigned>(rows * chunk * kMomentBytes)},
-                {entry("group_scale", l.type), grid, threads, static_cast<unsigned>(chunk * kAffineBytes)}};
+std::optional<Slices> choose_slices(const GroupNormLayer& l, const Card& card) {
+  const int64_t at_once = SliceParams::kBlocksAtOnce * card.multiprocessors;
+  const auto cut = cut_picture(l, std::max<int64_t>(1, at_once / kBranches));
+  if (!cut) return std::nullopt;
+  const auto [pixels, chunk] = *cut;
+  const int64_t vector = kVectorBytes / size_of(l.type), each = l.channels / l.groups, columns = chunk / vector;
+  const int64_t rows = kSliceThreads / columns, threads = columns * rows;  // vectors that a block takes at once
+  // A vector begins at a multiple of what it has in common with a group.
+  const int64_t runs = (each - std::gcd(each, vector) + vector - 1) / each + 1;
+  const int64_t sums = std::max(threads * runs * SliceParams::kMomentBytes, chunk * kAffineBytes);
+  const int64_t room = std::min<int64_t>(kSharedLimit, card.shared_bytes / SliceParams::kBlocksAtOnce - kReservedShared) - sums;
+  const int64_t held = std::clamp<int64_t>(room / (threads * kVectorBytes), 0, (pixels + rows - 1) / rows);
+  const Dim grid{blocks(l.pixels, pixels), blocks(l.channels, chunk), 1};
+  return Slices{.pixels = pixels,
+                .count = grid.x,
+                .chunk = chunk,
+                .runs = runs,
+                .held = held,
+                .most = grid.x == 1 ? kMostPictures : at_once / (grid.x * grid.y),
+                .launch = {.kernel = entry("group_norm_vectors", l.type),
+                           .grid = grid,
+                           .block = static_cast<unsigned>((threads + 31) / 32 * 32),
+                           .shared = static_cast<unsigned>(held * threads * kVectorBytes + sums),
+                           .cooperative = grid.x > 1}};
 }
 
 Launch choose_finish(DType type, int64_t elements, int64_t pictures) {

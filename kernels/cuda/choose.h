@@ -1,5 +1,5 @@
-// Which kernel serves a verb, and with what grid: pure functions of the layer and one picture's rows. The number of pictures
-// is the last grid dimension and decides nothing else, so a picture's bytes do not depend on its batch.
+// Which kernel serves a verb, and with what grid: pure functions of the layer, one picture's rows and, for a GroupNorm, the card.
+// The number of pictures is the last grid dimension and decides nothing else, so a picture's bytes do not depend on its batch.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "core/types.h"
+#include "kernels/cuda/card.h"
 
 namespace cudream {
 
@@ -19,8 +20,9 @@ struct Dim {
 struct Launch {
   std::string kernel;  // the name of an entry
   Dim grid;
-  unsigned block = 1;   // threads
-  unsigned shared = 0;  // bytes of dynamic shared memory
+  unsigned block = 1;        // threads
+  unsigned shared = 0;       // bytes of dynamic shared memory
+  bool cooperative = false;  // all blocks are resident at once, so that they may wait for one another
 };
 
 // Every entry the choosers name, the length of its parameter, and the most dynamic shared memory it is launched with.
@@ -58,14 +60,15 @@ struct GroupNormLayer {
   int64_t pixels, channels, groups;
   bool vectors = false;  // pixels begin at multiples of 16 bytes, those of out too
 };
-// GroupNorm by slices of `pixels` pixels, `count` of them, and chunks of channels: two launches, which pass on kMomentBytes for
-// each slice and group.
-inline constexpr int64_t kMomentBytes = 12;
+// GroupNorm by `count` slices of `pixels` pixels, and chunks of channels (SliceParams). With more than one slice the blocks of a
+// picture wait for one another, so a launch has no more than `most` pictures: then all its blocks are resident, two on each
+// multiprocessor. The slices are so many that the branches of guidance fill the card.
 struct Slices {
-  int64_t pixels, count, chunk;
-  Launch sums, scale;
+  int64_t pixels, count, chunk, runs, held;
+  int64_t most;
+  Launch launch;  // of one picture
 };
-std::optional<Slices> choose_slices(const GroupNormLayer& layer, int64_t pictures);  // nullopt: the plain kernel
+std::optional<Slices> choose_slices(const GroupNormLayer& layer, const Card& card);  // nullopt: the plain kernel
 Launch choose_group_norm(DType type, int64_t groups, int64_t pictures);
 
 Launch choose_layer_norm(DType type, int64_t rows, int64_t channels, bool vectors);

@@ -2,6 +2,7 @@
 #include "kernels/cuda/cuda_device.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "core/error.h"
@@ -16,7 +17,7 @@
 namespace cudream {
 namespace {
 
-constexpr int64_t kScratchBytes = 4 << 20;
+constexpr int64_t kScratchBytes = 4 << 20, kBarriers = 1024;
 
 const float* vector(const Weight* w) {
   return w == nullptr ? nullptr : w->data.as<float>();
@@ -49,9 +50,12 @@ class CudaDevice final : public Device {
              .description = gpu_.description(),
              .compute = precision,
              .memory_bytes = gpu_.memory_bytes()};
-    scratch_ = gpu_.allocate(kScratchBytes);
+    invariant(SliceParams::kBlocksAtOnce * gpu_.card().multiprocessors <= kBarriers, "more blocks at once than barriers");
+    barriers_ = static_cast<unsigned*>(gpu_.allocate(kScratchBytes));
+    constexpr std::array<unsigned, kBarriers> kOpen{};
+    gpu_.upload(barriers_, std::as_bytes(std::span(kOpen)));
   }
-  ~CudaDevice() override { gpu_.release(scratch_); }
+  ~CudaDevice() override { gpu_.release(barriers_); }
   CudaDevice(const CudaDevice&) = delete;
   CudaDevice& operator=(const CudaDevice&) = delete;
 
@@ -111,8 +115,8 @@ class CudaDevice final : public Device {
     p.groups = a.groups;
     p.act = a.act;
     const GroupNormLayer layer{x.dtype, p.pixels, p.channels, p.groups, row_vectors(x) && row_vectors(x2) && row_vectors(out)};
-    if (choose_slices(layer, 1))
-      norm_by_slices(layer, p, x.shape[0]);
+    if (const auto slices = choose_slices(layer, gpu_.card()))
+      norm_by_slices(*slices, p, x.shape[0], size_of(x.dtype));
     else
       gpu_.launch(choose_group_norm(x.dtype, a.groups, x.shape[0]), p);
   }
@@ -184,20 +188,26 @@ class CudaDevice final : public Device {
  private:
   DType packed_type(Use use) const { return use == Use::vector ? DType::f32 : info_.compute; }
 
-  // As many pictures at a time as the scratch memory has room for: the work of one does not depend on it.
-  void norm_by_slices(const GroupNormLayer& layer, NormParams p, int64_t pictures) {
-    const int64_t part_bytes = choose_slices(layer, 1)->count * layer.groups * kMomentBytes;
-    const int64_t channel_bytes = layer.pixels * size_of(layer.type);  // of one channel of one picture
+  // As many pictures at a time as are resident and the scratch memory has room for: the work of one does not depend on it.
+  void norm_by_slices(const Slices& s, NormParams p, int64_t pictures, int64_t element_bytes) {
+    const int64_t channel_bytes = p.pixels * element_bytes;  // of one picture
+    const int64_t part_bytes = s.count * p.groups * SliceParams::kMomentBytes;
+    const int64_t some = std::min(s.most, (kScratchBytes - kBarriers * static_cast<int64_t>(sizeof(unsigned))) / part_bytes);
     const auto *x = static_cast<const std::byte*>(p.x), *x2 = static_cast<const std::byte*>(p.x2);
     auto* out = static_cast<std::byte*>(p.out);
-    for (int64_t first = 0, some = kScratchBytes / part_bytes; first < pictures; first += some) {
-      const Slices s = *choose_slices(layer, std::min(some, pictures - first));
+    for (int64_t first = 0; first < pictures; first += some) {
+      Launch launch = s.launch;
+      launch.grid.z = static_cast<unsigned>(std::min(some, pictures - first));
       p.x = x + first * p.own_channels * channel_bytes;
       if (x2 != nullptr) p.x2 = x2 + first * (p.channels - p.own_channels) * channel_bytes;
       p.out = out + first * p.channels * channel_bytes;
-      const SliceParams sliced{p, scratch_, kernel_int(s.pixels), kernel_int(s.chunk)};
-      gpu_.launch(s.sums, sliced);
-      gpu_.launch(s.scale, sliced);
+      gpu_.launch(launch, SliceParams{.norm = p,
+                                      .parts = barriers_ + kBarriers,
+                                      .barriers = barriers_,
+                                      .slice = kernel_int(s.pixels),
+                                      .chunk = kernel_int(s.chunk),
+                                      .runs = kernel_int(s.runs),
+                                      .held = kernel_int(s.held)});
     }
   }
 
@@ -255,7 +265,7 @@ class CudaDevice final : public Device {
   Products products_;
   Libraries libraries_;
   DeviceInfo info_;
-  void* scratch_ = nullptr;           // what the two kernels of a GroupNorm pass on
+  unsigned* barriers_ = nullptr;      // of GroupNorms; behind them what their slices have of each group
   std::unique_ptr<UploadRing> ring_;  // while weights are packed
 };
 

@@ -49,6 +49,7 @@ Driver load(const Library& library) {
   library.find(d.module_function, "cuModuleGetFunction");
   library.find(d.function_attribute, "cuFuncSetAttribute");
   library.find(d.launch, "cuLaunchKernel");
+  library.find(d.launch_cooperative, "cuLaunchCooperativeKernel");
   return d;
 }
 

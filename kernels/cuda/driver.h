@@ -83,6 +83,9 @@ struct Driver {
   Result (*function_attribute)(Function, int attribute, int value);
   Result (*launch)(Function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y,
                    unsigned block_z, unsigned shared_bytes, Stream, void** parameters, void** extra);
+  // Starts all blocks at once, or fails where they are too many for that.
+  Result (*launch_cooperative)(Function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y,
+                               unsigned block_z, unsigned shared_bytes, Stream, void** parameters);
 
   // Throws Error(device), or Error(out_of_memory) where that is what failed, with the driver's name and text for `result`.
   template <typename... Args>

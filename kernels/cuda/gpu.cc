@@ -176,8 +176,11 @@ void Gpu::start(const Launch& l, void* params, size_t bytes) {
             l.kernel, bytes);
   invariant(l.grid.y <= kMostBlocks && l.grid.z <= kMostBlocks, "{}: a grid of {} x {} x {}", l.kernel, l.grid.x, l.grid.y,
             l.grid.z);
-  driver_.check(driver_.launch(found->second.function, l.grid.x, l.grid.y, l.grid.z, l.block, 1, 1, l.shared, stream_.get(),
-                               &params, nullptr),
+  const auto function = found->second.function;
+  const auto stream = stream_.get();
+  driver_.check(l.cooperative
+                    ? driver_.launch_cooperative(function, l.grid.x, l.grid.y, l.grid.z, l.block, 1, 1, l.shared, stream, &params)
+                    : driver_.launch(function, l.grid.x, l.grid.y, l.grid.z, l.block, 1, 1, l.shared, stream, &params, nullptr),
                 "starting {} on {}", l.kernel, name_);
 }
 

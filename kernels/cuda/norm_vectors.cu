@@ -1,159 +1,203 @@
 // GroupNorm and LayerNorm of aligned rows, 16 bytes an access; norm.cu is the plain way for all other shapes.
 //
-// GroupNorm in two kernels with one grid, (slices, 1, N): a slice is some pixels with all their channels, so that every access
-// runs along memory. A thread keeps one vector of channels and steps over the slice's pixels.
-//   group_sums   makes {pivot, mean - pivot, squared distances} of each group in each slice. A thread sums distances from its own
-//                first pixel, a value that is exact, so a mean far from zero costs no digits; sums of distances are joined by the
-//                formula of Chan, Golub and LeVeque ("Updating formulae", 1979), over channels and threads of a block in fixed
-//                order.
-//   group_scale  joins the slices of each group, again in fixed order, and normalizes. Every block does so for its own groups.
-// x is read twice and written once: a group is larger than what a multiprocessor holds, and the second reading comes from L2
-// where x fits it. The host picks as many slices as keep what every block reads beside x below a sixteenth of the bytes
-// (choose.cc).
+// GroupNorm in one launch of (slices, chunks, N) blocks: a slice is some pixels, a chunk some groups with all their channels, so
+// that every access runs along memory. A thread keeps one vector of channels and steps over the slice's pixels.
+//   1. The block copies its slice of x into shared memory, as much as has room (`held`).
+//   2. A thread sums distances from its own first pixel, a value that is exact, so a mean far from zero costs no digits. Its
+//      channels, the threads of the block, and the slices of the picture are joined in this order, each always in the same, by
+//      the formula of Chan, Golub and LeVeque ("Updating formulae", 1979).
+//   3. Between the block's sums and those of the picture stands a barrier across the blocks of a chunk, for which all of them
+//   must
+//      be resident: the host starts no more pictures at once (choose.cc). A chunk of one slice needs none.
+//   4. The block normalizes what it holds. x is read once and written once, but for what had no room: that is read again, from
+//      L2 where x fits it.
+// The host picks as many slices as keep what every block reads beside x below a sixteenth of the bytes.
 //
 // LayerNorm: a warp holds a row in registers, reads it once and writes it once. Gain and bias lie in shared memory for the 24
 // rows of a block: read from L2 by every row they would be two thirds of all bytes.
+#include "kernels/cuda/grid_barrier.cuh"
 #include "kernels/cuda/reduce.cuh"
+#include "kernels/cuda/tensor_core.cuh"
 #include "kernels/cuda/vector.cuh"
 
 namespace cudream {
 namespace {
 
-constexpr int kGroupThreads = 320;  // the most: one vector of channels each
-constexpr int kGroupBlocks = 1;     // on a multiprocessor at once, so that the compiler gives a thread the registers it needs
 constexpr int kRowWarps = 8, kRowsPerWarp = 3;
 constexpr int kMostChannels = 1280;  // of a LayerNorm
 
-// What is known of some of a group's elements: their mean is pivot + rest, and `squares` the sum of squared distances from it.
-struct Moments {
-  float pivot, rest, squares;
+// What is known of some of a group's elements: how many they are, their mean as pivot + rest, and `squares`, the sum of squared
+// distances from it.
+struct __align__(16) Moments {
+  float pivot, rest, squares, count;
 };
+static_assert(sizeof(Moments) == SliceParams::kMomentBytes);
 
-// The moments of parts 0 .. parts - 1 as one, by a whole warp. `part(i)` gives the i-th, `count(i)` its elements; part 0 has
-// some.
-template <typename Part, typename Count>
-__device__ Moments join(int parts, float elements, const Part& part, const Count& count) {
-  const int lane = threadIdx.x % kWarp;
-  const float pivot = part(0).pivot;
-  float rest = 0, squares = 0;
-  for (int i = lane; i < parts; i += kWarp) {
-    const Moments m = part(i);
-    rest = fmaf(count(i), m.pivot - pivot + m.rest, rest);
-  }
-  rest = warp_sum(rest) / elements;
-  for (int i = lane; i < parts; i += kWarp) {
-    const Moments m = part(i);
-    const float distance = m.pivot - pivot + m.rest - rest;
-    squares += fmaf(count(i) * distance, distance, m.squares);
-  }
-  return {pivot, rest, warp_sum(squares)};
+// The moments of both together. Either may be of no elements.
+__device__ inline Moments joined(const Moments& a, const Moments& b) {
+  if (b.count == 0) return a;
+  if (a.count == 0) return b;
+  const float count = a.count + b.count, share = b.count / count, distance = b.pivot - a.pivot + (b.rest - a.rest);
+  return {a.pivot, fmaf(distance, share, a.rest), fmaf(distance * distance, a.count * share, a.squares + b.squares), count};
 }
 
-// The part of a slice that is this thread's: a vector of channels, and every `rows`-th pixel from `first` on.
+// The moments of part(0) .. part(parts - 1) together, by a whole warp; in every lane.
+template <typename Part>
+__device__ Moments join(int parts, const Part& part) {
+  Moments all{};
+  for (int i = threadIdx.x % kWarp; i < parts; i += kWarp) all = joined(all, part(i));
+  for (int step = kWarp / 2; step > 0; step /= 2) {
+    const auto below = [step](float x) { return __shfl_down_sync(kAllLanes, x, step); };
+    all = joined(all, {below(all.pivot), below(all.rest), below(all.squares), below(all.count)});
+  }
+  const auto first = [](float x) { return __shfl_sync(kAllLanes, x, 0); };
+  return {first(all.pivot), first(all.rest), first(all.squares), first(all.count)};
+}
+
+// The part of a slice that is this thread's: a vector of channels in every `rows`-th pixel.
 template <typename T>
 struct Share {
-  int column, row, rows, first, end;  // column: the vector's first channel within the chunk
-  const T* x;                         // the thread's vector in pixel 0 of the picture, from either input
-  int stride;                         // from there to the next pixel's
-  int64_t offset;                     // likewise in out
+  int columns, rows;  // vectors of a pixel's chunk, pixels that the block reads at once
+  int column, row;    // column: the vector's first channel within the chunk
+  int first, count;   // the first pixel of the picture, and how many
+  const T* x;         // the vector in the first pixel, from either input
+  int64_t stride;     // from there to the thread's next one
+  T* held;            // the thread's first place in shared memory
+  int most_held;
 
-  __device__ explicit Share(const SliceParams& p) {
-    const int columns = p.chunk / kVector<T>;
+  __device__ Share(const SliceParams& p, void* shared) {
+    columns = p.chunk / kVector<T>;
     rows = blockDim.x / columns;
     row = threadIdx.x / columns;
     column = (threadIdx.x - row * columns) * kVector<T>;
     first = blockIdx.x * p.slice + row;
-    end = row < rows ? min(p.norm.pixels, (blockIdx.x + 1) * p.slice) : 0;  // threads beyond the last whole row have none
+    const int end = row < rows ? min(p.norm.pixels, (blockIdx.x + 1) * p.slice) : 0;  // threads beyond the last row have none
+    count = first < end ? (end - first + rows - 1) / rows : 0;
     const int channel = blockIdx.y * p.chunk + column;
-    const int64_t pixel = static_cast<int64_t>(blockIdx.z) * p.norm.pixels;
     const bool second = channel >= p.norm.own_channels;
-    stride = second ? p.norm.channels - p.norm.own_channels : p.norm.own_channels;
-    x = static_cast<const T*>(second ? p.norm.x2 : p.norm.x) + pixel * stride + channel - (second ? p.norm.own_channels : 0);
-    offset = pixel * p.norm.channels + channel;
+    const int pixel = second ? p.norm.channels - p.norm.own_channels : p.norm.own_channels;
+    x = static_cast<const T*>(second ? p.norm.x2 : p.norm.x) + channel - (second ? p.norm.own_channels : 0) +
+        (static_cast<int64_t>(blockIdx.z) * p.norm.pixels + first) * pixel;
+    stride = static_cast<int64_t>(rows) * pixel;
+    held = static_cast<T*>(shared) + threadIdx.x * kVector<T>;
+    most_held = p.held;
+  }
+
+  __device__ T* place(int k) const { return held + k * rows * columns * kVector<T>; }
+  __device__ void hold() const {
+    for (int k = 0; k < min(count, most_held); k++) copy16(shared_address(place(k)), x + k * stride);
+    copy_commit();
+    copy_wait<0>();
+  }
+  // The k-th vector.
+  __device__ void load(int k, float (&values)[kVector<T>]) const {
+    if (k < most_held)
+      load_neighbours(place(k), values);
+    else
+      load_neighbours(x + k * stride, values);
   }
 };
 
-// What group_sums leaves for the groups of this block's chunk, by slice.
-__device__ inline Moments* parts_of(const SliceParams& p, int slice) {
-  const int each = p.norm.channels / p.norm.groups;
-  return static_cast<Moments*>(p.parts) + (blockIdx.z * gridDim.x + slice) * p.norm.groups + blockIdx.y * (p.chunk / each);
-}
-
+// The moments of this thread's vector, one for each group that has channels in it.
 template <typename T>
-__device__ void group_sums(const SliceParams& p) {
-  extern __shared__ Moments parts[];  // [rows][chunk]
-  const Share<T> mine(p);
-  const int each = p.norm.channels / p.norm.groups;
-
-  float pivot[kVector<T>] = {}, sum[kVector<T>] = {}, squares[kVector<T>] = {};
-  int pixels = 0;
-  if (mine.first < mine.end) load_neighbours(mine.x + static_cast<int64_t>(mine.first) * mine.stride, pivot);
+__device__ void sum_vector(const Share<T>& mine, int each, Moments* runs) {
+  if (mine.count == 0) return;
+  float pivot[kVector<T>], sum[kVector<T>] = {}, squares[kVector<T>] = {};
+  mine.load(0, pivot);
 #pragma unroll 4
-  for (int pixel = mine.first + mine.rows; pixel < mine.end; pixel += mine.rows) {
+  for (int k = 1; k < mine.count; k++) {
     float x[kVector<T>];
-    load_neighbours(mine.x + static_cast<int64_t>(pixel) * mine.stride, x);
+    mine.load(k, x);
 #pragma unroll
     for (int i = 0; i < kVector<T>; i++) {
       const float distance = x[i] - pivot[i];
       sum[i] += distance;
       squares[i] = fmaf(distance, distance, squares[i]);
     }
-    pixels++;
   }
-  if (mine.row < mine.rows) {
-    const float all = static_cast<float>(pixels + 1);
+  const float count = static_cast<float>(mine.count);
+  int left = each - mine.column % each;  // channels of the group from here on
+  Moments run{};
 #pragma unroll
-    for (int i = 0; i < kVector<T>; i++) {
-      const float rest = sum[i] / all;
-      parts[mine.row * p.chunk + mine.column + i] = {pivot[i], rest, fmaf(-sum[i], rest, squares[i])};
+  for (int i = 0; i < kVector<T>; i++) {
+    const float rest = sum[i] / count;
+    run = joined(run, {pivot[i], rest, fmaf(-sum[i], rest, squares[i]), count});
+    if (--left > 0 && i + 1 < kVector<T>) continue;
+    *runs++ = run;
+    run = {};
+    left = each;
+  }
+}
+
+// What the slices have of a group of this block's chunk.
+__device__ inline Moments* parts_of(const SliceParams& p, int group) {
+  const int before = blockIdx.y * (p.chunk / (p.norm.channels / p.norm.groups));
+  return static_cast<Moments*>(p.parts) + (static_cast<int64_t>(blockIdx.z) * p.norm.groups + before + group) * gridDim.x;
+}
+
+// Writes this slice's part of each group of the chunk. `runs` [rows,columns,p.runs].
+template <typename T>
+__device__ void sum_slice(const SliceParams& p, const Share<T>& mine, Moments* runs) {
+  const int each = p.norm.channels / p.norm.groups;
+  sum_vector(mine, each, runs + threadIdx.x * p.runs);
+  __syncthreads();
+
+  const int begin = blockIdx.x * p.slice, rows = min(mine.rows, min(p.norm.pixels, begin + p.slice) - begin);
+  for (int group = threadIdx.x / kWarp; group < p.chunk / each; group += blockDim.x / kWarp) {
+    const int first = group * each / kVector<T>, columns = ((group + 1) * each - 1) / kVector<T> - first + 1;
+    const Moments all = join(rows * columns, [&](int i) {
+      const int row = i / columns, column = first + i - row * columns, before = column * kVector<T> / each;
+      return runs[(row * mine.columns + column) * p.runs + group - before];
+    });
+    if (threadIdx.x % kWarp == 0) parts_of(p, group)[blockIdx.x] = all;
+  }
+}
+
+// y = (x - pivot) * scale + shift
+struct Affine {
+  float pivot, scale, shift;
+};
+
+// Joins the slices of each group, and normalizes. `channel` [chunk].
+template <typename T>
+__device__ void scale_slice(const SliceParams& p, const Share<T>& mine, Affine* channel) {
+  const int channels = p.norm.channels, each = channels / p.norm.groups, before = blockIdx.y * p.chunk;
+  for (int group = threadIdx.x / kWarp; group < p.chunk / each; group += blockDim.x / kWarp) {
+    const Moments all = join(gridDim.x, [&](int slice) { return parts_of(p, group)[slice]; });
+    const float scale = rsqrtf(all.squares / all.count + p.norm.eps);
+    for (int c = group * each + threadIdx.x % kWarp; c < (group + 1) * each; c += kWarp) {
+      const float of_channel = scale * p.norm.gain[before + c];
+      channel[c] = {all.pivot, of_channel, fmaf(-all.rest, of_channel, p.norm.bias[before + c])};
     }
   }
   __syncthreads();
 
-  const int begin = blockIdx.x * p.slice, here = min(p.norm.pixels, begin + p.slice) - begin;
-  for (int group = threadIdx.x / kWarp; group < p.chunk / each; group += blockDim.x / kWarp) {
-    const auto part = [&](int i) { return parts[i / each * p.chunk + group * each + i % each]; };
-    const auto count = [&](int i) { return static_cast<float>((here - i / each + mine.rows - 1) / mine.rows); };
-    const int rows = min(mine.rows, here);
-    const Moments all = join(rows * each, static_cast<float>(here * each), part, count);
-    if (threadIdx.x % kWarp == 0) parts_of(p, blockIdx.x)[group] = all;
-  }
-}
-
-// y = (x - pivot - rest) * scale + bias
-struct Affine {
-  float pivot, rest, scale, bias;
-};
-
-template <typename T>
-__device__ void group_scale(const SliceParams& p) {
-  extern __shared__ Affine channel[];  // [chunk]
-  const Share<T> mine(p);
-  const int channels = p.norm.channels, each = channels / p.norm.groups, first = blockIdx.y * p.chunk;
-  for (int group = threadIdx.x / kWarp; group < p.chunk / each; group += blockDim.x / kWarp) {
-    const auto part = [&](int slice) { return parts_of(p, slice)[group]; };
-    const auto count = [&](int slice) { return static_cast<float>(min(p.slice, p.norm.pixels - slice * p.slice) * each); };
-    const float elements = static_cast<float>(p.norm.pixels) * static_cast<float>(each);
-    const Moments all = join(gridDim.x, elements, part, count);
-    const float scale = rsqrtf(all.squares / elements + p.norm.eps);
-    for (int c = group * each + threadIdx.x % kWarp; c < (group + 1) * each; c += kWarp)
-      channel[c] = {all.pivot, all.rest, scale * p.norm.gain[first + c], p.norm.bias[first + c]};
-  }
-  __syncthreads();
-  if (mine.first >= mine.end) return;
-
   Affine of[kVector<T>];
 #pragma unroll
   for (int i = 0; i < kVector<T>; i++) of[i] = channel[mine.column + i];
-  T* out = static_cast<T*>(p.norm.out) + mine.offset;
-  for (int pixel = mine.first; pixel < mine.end; pixel += mine.rows) {
+  T* out = static_cast<T*>(p.norm.out) + (static_cast<int64_t>(blockIdx.z) * p.norm.pixels + mine.first) * channels + before +
+           mine.column;
+  for (int k = 0; k < mine.count; k++, out += mine.rows * channels) {
     float x[kVector<T>];
-    load_neighbours(mine.x + static_cast<int64_t>(pixel) * mine.stride, x);
+    mine.load(k, x);
 #pragma unroll
-    for (int i = 0; i < kVector<T>; i++)
-      x[i] = activate(fmaf(x[i] - of[i].pivot - of[i].rest, of[i].scale, of[i].bias), p.norm.act);
-    store_neighbours(out + static_cast<int64_t>(pixel) * channels, x);
+    for (int i = 0; i < kVector<T>; i++) x[i] = activate(fmaf(x[i] - of[i].pivot, of[i].scale, of[i].shift), p.norm.act);
+    store_neighbours(out, x);
   }
+}
+
+template <typename T>
+__device__ void group_norm(const SliceParams& p) {
+  extern __shared__ __align__(16) char shared[];  // what is held; behind it the moments of all threads, then the channels
+  const Share<T> mine(p, shared);
+  char* sums = shared + p.held * mine.rows * mine.columns * 16;
+  mine.hold();
+  sum_slice(p, mine, reinterpret_cast<Moments*>(sums));
+  if (gridDim.x > 1)
+    wait_for_blocks(p.barriers + blockIdx.z * gridDim.y + blockIdx.y, gridDim.x);
+  else
+    __syncthreads();
+  scale_slice(p, mine, reinterpret_cast<Affine*>(sums));
 }
 
 template <typename T>
@@ -206,23 +250,17 @@ __device__ void layer_norm(const NormParams& p) {
 }  // namespace
 
 extern "C" {
-__global__ void __launch_bounds__(kGroupThreads, kGroupBlocks) group_sums_f32(const __grid_constant__ SliceParams p) {
-  group_sums<float>(p);
+__global__ void __launch_bounds__(SliceParams::kThreads, SliceParams::kBlocksAtOnce)
+    group_norm_vectors_f32(const __grid_constant__ SliceParams p) {
+  group_norm<float>(p);
 }
-__global__ void __launch_bounds__(kGroupThreads, kGroupBlocks) group_sums_f16(const __grid_constant__ SliceParams p) {
-  group_sums<__half>(p);
+__global__ void __launch_bounds__(SliceParams::kThreads, SliceParams::kBlocksAtOnce)
+    group_norm_vectors_f16(const __grid_constant__ SliceParams p) {
+  group_norm<__half>(p);
 }
-__global__ void __launch_bounds__(kGroupThreads, kGroupBlocks) group_sums_bf16(const __grid_constant__ SliceParams p) {
-  group_sums<__nv_bfloat16>(p);
-}
-__global__ void __launch_bounds__(kGroupThreads, kGroupBlocks) group_scale_f32(const __grid_constant__ SliceParams p) {
-  group_scale<float>(p);
-}
-__global__ void __launch_bounds__(kGroupThreads, kGroupBlocks) group_scale_f16(const __grid_constant__ SliceParams p) {
-  group_scale<__half>(p);
-}
-__global__ void __launch_bounds__(kGroupThreads, kGroupBlocks) group_scale_bf16(const __grid_constant__ SliceParams p) {
-  group_scale<__nv_bfloat16>(p);
+__global__ void __launch_bounds__(SliceParams::kThreads, SliceParams::kBlocksAtOnce)
+    group_norm_vectors_bf16(const __grid_constant__ SliceParams p) {
+  group_norm<__nv_bfloat16>(p);
 }
 __global__ void __launch_bounds__(kRowWarps* kWarp) layer_norm_vectors_f32(const __grid_constant__ NormParams p) {
   layer_norm<float>(p);

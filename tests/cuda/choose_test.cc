@@ -9,9 +9,13 @@
 #include <vector>
 
 #include "core/error.h"
+#include "kernels/cuda/args.h"
 
 namespace cudream {
 namespace {
+
+const Card kA100 = card_of(80, 108, 167936, 1410000, 1593000, 5120), kRtx4090 = card_of(89, 128, 102400, 2520000, 10501000, 384),
+           kRtx3050 = card_of(86, 20, 102400, 1777000, 7001000, 128);
 
 bool exists(const std::string& name) {
   return std::any_of(kernels().begin(), kernels().end(), [&](const Kernel& k) { return k.name == name; });
@@ -29,12 +33,6 @@ std::vector<Launch> many(DType type, int64_t pictures) {
         all.push_back(choose_attention({type, rows, 8, std::min<int64_t>(width, 512), false, vectors}, pictures));
     }
   for (const int64_t groups : {1, 8, 32}) all.push_back(choose_group_norm(type, groups, pictures));
-  for (const int64_t pixels : {64, 1024, 4096, 262144})
-    for (const int64_t channels : {128, 320, 960})
-      if (const auto slices = choose_slices({type, pixels, channels, 32, true}, pictures)) {
-        all.push_back(slices->sums);
-        all.push_back(slices->scale);
-      }
   return all;
 }
 
@@ -42,6 +40,7 @@ TEST(Choose, NamesOnlyEntriesThatExist) {
   for (const DType type : {DType::f32, DType::f16, DType::bf16}) {
     for (const Launch& launch : many(type, 2)) EXPECT_TRUE(exists(launch.kernel)) << launch.kernel;
     for (const bool vectors : {false, true}) EXPECT_TRUE(exists(choose_layer_norm(type, 77, 320, vectors).kernel));
+    EXPECT_TRUE(exists(choose_slices({type, 4096, 320, 32, true}, kA100)->launch.kernel));
   }
   for (const char* verb : {"act", "multiply", "copy"})
     for (const int each : {1, 4, 8}) EXPECT_TRUE(exists(choose_pointwise(verb, 16, each).kernel)) << verb;
@@ -118,25 +117,42 @@ TEST(Choose, UsesTensorCoresForTheHeadsOfDiffusionNetworks) {
 }
 
 TEST(Choose, CutsAGroupNormIntoSlices) {
-  for (const int64_t pixels : {49, 64, 1024, 4096, 262144})
-    for (const int64_t channels : {32, 128, 320, 960, 2560}) {
-      const auto s = choose_slices({DType::f16, pixels, channels, 32, true}, 1);
-      if (!s) continue;
-      EXPECT_EQ(s->sums.grid.x, s->count);
-      EXPECT_GE(s->count * s->pixels, pixels);
-      EXPECT_LT((s->count - 1) * s->pixels, pixels) << "an empty slice";
-      EXPECT_LE(s->sums.shared, 48u * 1024);
-      EXPECT_LE(16 * s->count * (s->count * 32 * 2 * kMomentBytes + 8 * channels), 2 * pixels * channels * 2)
-          << "too many bytes beside x";
-      EXPECT_EQ(channels % s->chunk, 0);
-      EXPECT_EQ(s->chunk % (channels / 32), 0) << "half a group";
-      EXPECT_EQ(s->chunk * 2 % 16, 0);
-    }
-  EXPECT_GE(choose_slices({DType::f16, 4096, 320, 32, true}, 1)->count, 16) << "blocks of a picture at the top of a UNet";
-  const auto small = choose_slices({DType::f16, 64, 1280, 32, true}, 1);
-  EXPECT_GE(small->count * 1280 / small->chunk, 8) << "blocks of a picture at the bottom of a UNet";
-  EXPECT_FALSE(choose_slices({DType::f16, 4096, 320, 32, false}, 1)) << "rows that begin anywhere";
-  EXPECT_FALSE(choose_slices({DType::f16, 4, 32, 32, true}, 1)) << "one block has it all";
+  for (const Card& card : {kA100, kRtx4090, kRtx3050})
+    for (const int64_t pixels : {49, 64, 1024, 4096, 262144})
+      for (const int64_t channels : {32, 128, 320, 960, 2560}) {
+        const auto s = choose_slices({DType::f16, pixels, channels, 32, true}, card);
+        if (!s) continue;
+        EXPECT_EQ(s->launch.grid.x, s->count);
+        EXPECT_GE(s->count * s->pixels, pixels);
+        EXPECT_LT((s->count - 1) * s->pixels, pixels) << "an empty slice";
+        EXPECT_LE(8 * s->count * (s->count * 32 * SliceParams::kMomentBytes + 8 * channels), pixels * channels * 2)
+            << "too many bytes beside x";
+        EXPECT_EQ(channels % s->chunk, 0);
+        EXPECT_EQ(s->chunk % (channels / 32), 0) << "half a group";
+        EXPECT_EQ(s->chunk * 2 % 16, 0);
+      }
+  EXPECT_GE(choose_slices({DType::f16, 4096, 320, 32, true}, kA100)->launch.grid.x, 16u) << "at the top of a UNet";
+  EXPECT_GE(choose_slices({DType::f16, 64, 1280, 32, true}, kA100)->launch.grid.y, 16u) << "at the bottom of a UNet";
+  EXPECT_FALSE(choose_slices({DType::f16, 4096, 320, 32, false}, kA100)) << "rows that begin anywhere";
+  EXPECT_FALSE(choose_slices({DType::f16, 4, 32, 32, true}, kA100)) << "one block has it all";
+}
+
+// Blocks that wait for one another must all be resident: two a multiprocessor, in its threads and its shared memory.
+TEST(Choose, BlocksOfAGroupNormThatWaitAreResident) {
+  for (const Card& card : {kA100, kRtx4090, kRtx3050})
+    for (const DType type : {DType::f32, DType::f16})
+      for (const int64_t pixels : {49, 256, 1024, 4096, 16384, 262144})
+        for (const int64_t channels : {32, 60, 128, 320, 960, 1280, 2560}) {
+          const auto s = choose_slices({type, pixels, channels, channels == 60 ? 3 : 32, true}, card);
+          if (!s) continue;
+          EXPECT_LE(s->launch.block, static_cast<unsigned>(SliceParams::kThreads));
+          EXPECT_LE(SliceParams::kBlocksAtOnce * (s->launch.shared + 1024), static_cast<unsigned>(card.shared_bytes));
+          EXPECT_LE(s->launch.shared, kSharedLimit);
+          EXPECT_EQ(s->launch.cooperative, s->count > 1);
+          EXPECT_GE(s->most, 2) << "the branches of guidance take one launch";
+          if (!s->launch.cooperative) continue;
+          EXPECT_LE(s->most * s->launch.grid.x * s->launch.grid.y, SliceParams::kBlocksAtOnce * card.multiprocessors);
+        }
 }
 
 }  // namespace

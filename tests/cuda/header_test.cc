@@ -65,6 +65,7 @@ TEST(Header, DeclaresWhatTheTableDoes) {
   EXPECT_TRUE(same<&cuModuleGetFunction>(&Driver::module_function));
   EXPECT_TRUE(same<&cuFuncSetAttribute>(&Driver::function_attribute));
   EXPECT_TRUE(same<&cuLaunchKernel>(&Driver::launch));
+  EXPECT_TRUE(same<&cuLaunchCooperativeKernel>(&Driver::launch_cooperative));
 }
 
 TEST(Header, GivesTheValuesUsed) {

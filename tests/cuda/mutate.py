@@ -18,8 +18,10 @@ MUTANTS = {
     "flash_wrong_swizzle": (FLASH, "2 * i + lane / 8 % 2);", "2 * i + lane / 8 % 2 + lane % 8 / 7);"),
     "norm": (NORM, "", ""),
     "norm_no_barrier": (NORM, "__syncthreads();\n\n  const int begin", "const int begin"),
-    "norm_slice_left_out": (NORM, "parts_of(p, slice)[group]", "parts_of(p, slice / 2)[group]"),
-    "norm_pivot_forgotten": (NORM, "m.pivot - pivot + m.rest - rest", "m.rest - rest"),
+    "norm_blocks_do_not_wait": (NORM, "if (gridDim.x > 1)", "if (gridDim.x > 3)"),
+    "norm_reads_more_than_is_held": (NORM, "if (k < most_held)", "if (k <= most_held)"),
+    "norm_slice_left_out": (NORM, "parts_of(p, group)[slice]", "parts_of(p, group)[slice / 2]"),
+    "norm_pivot_forgotten": (NORM, "b.pivot - a.pivot + (b.rest - a.rest)", "b.rest - a.rest"),
 }
 
 
@@ -34,7 +36,7 @@ def main():
         sys.exit(f"{name}: {file} holds the line {text.count(before)} times")
     text = text.replace(before, after) if before else text
     text = re.sub(r"^FLASH\((?!flash(40|64)_f16).*\n", "", text, flags=re.M)
-    text = re.sub(r"^__global__.* (layer_norm\w+|\w+_f32|\w+_bf16)\(.*\n.*\n}\n", "", text, flags=re.M)
+    text = re.sub(r"^__global__[^;]*?\W(layer_norm\w+|\w+_f32|\w+_bf16)\(.*\n.*\n}\n", "", text, flags=re.M)
     open(out, "w", encoding="utf-8").write(text)
 
 
