@@ -45,6 +45,7 @@ int run(const Options& options) {
   hooks.on_redone = [&](size_t, const std::string& stage) { making.redone.insert(stage); };
   const auto picture = engine.run({&job, 1}, {.latents = kept.values, .denoise = false}, hooks).images.front();
   progress.done();
+  making.model_hash = session.model_hash();
   making.libraries = engine.device().libraries_used();
   std::filesystem::path output = options.output;
   if (output.empty()) output = std::filesystem::path(options.latent).replace_extension().replace_extension(".png");

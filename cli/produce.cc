@@ -82,8 +82,9 @@ Metadata describe_picture(const Job& job, const Making& making) {
               {"Schedule type", std::string(schedule_name(config))},
               {"CFG scale", number(job.guidance)},
               {"Seed", std::to_string(job.seed)},
-              {"Size", fmt::format("{}x{}", job.width, job.height)},
-              {"Model", job.model}};
+              {"Size", fmt::format("{}x{}", job.width, job.height)}};
+  if (!making.model_hash.empty()) p.values.emplace_back("Model hash", making.model_hash);
+  p.values.emplace_back("Model", job.model);
   if (!job.vae.empty()) p.values.emplace_back("VAE", job.vae);
   if (job.strength) p.values.emplace_back("Denoising strength", number(*job.strength));
   if (job.edit) p.values.emplace_back("Image CFG scale", number(job.image_guidance));
@@ -128,6 +129,7 @@ std::vector<MadePicture> make(Session& session, const std::vector<Job>& jobs, co
   const double seconds = std::chrono::duration<double>(Clock::now() - begun).count() / static_cast<double>(jobs.size());
   std::vector<MadePicture> made;
   for (size_t i = 0; i < jobs.size(); i++) {
+    making[i].model_hash = session.model_hash();
     making[i].libraries = session.engine().device().libraries_used();
     made.push_back({jobs[i], std::move(images[i]), std::move(making[i]), seconds});
   }

@@ -28,10 +28,10 @@ using NamePicture = std::function<std::filesystem::path(const NameFields&)>;
 // stays, whatever happens next.
 void produce(Session&, const Production&, const NamePicture&, Progress&, const RunChecks& = {});
 
-// What besides the job a picture came from: libraries that our own kernels had help of (Device::libraries_used), and stages that
-// overflowed and were done again in f32 (RunHooks::on_redone). Both may be empty.
+// What besides the job a picture came from: the file of its model (Session::model_hash), libraries that our own kernels had help
+// of (Device::libraries_used), and stages that overflowed and were done again in f32 (RunHooks::on_redone). Each may be empty.
 struct Making {
-  std::string libraries;
+  std::string model_hash, libraries;
   std::set<std::string> redone;
 };
 

@@ -155,6 +155,7 @@ Session::Session(const HostOptions& host, const ModelNames& names, Progress& pro
   const OpenModels models = open_models(host, names);
   model_name_ = models.name;
   refiner_name_ = models.refiner_name;
+  if (fs::is_regular_file(models.model.path())) hash_ = std::make_unique<HashBeside>(models.model.path());
   engine_ = std::make_unique<Engine>(open_device(host.device_options()));
   const DeviceInfo& device = engine_->device().info();
   log(LogLevel::info, "device: {} ({}, {})", device.kind, device.description, name_of(device.compute));

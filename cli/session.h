@@ -12,6 +12,7 @@
 #include "cli/options.h"
 #include "cli/progress.h"
 #include "loader/catalog.h"
+#include "loader/hash.h"
 #include "runtime/engine.h"
 #include "runtime/tasks.h"
 #include "runtime/wildcards.h"
@@ -94,6 +95,8 @@ class Session {
   Engines engines() { return {*engine_, refiner_.get()}; }
   // The names of what is loaded take the place of those that the job was given.
   void name_models(Job&) const;
+  // Of the file of the model, as A1111 writes it; empty for a folder. Waits for the first who reads the file.
+  std::string model_hash() const { return hash_ ? short_hash(hash_->get()) : ""; }
   RunHooks hooks() const;
   // From now on, every so many steps what the picture is going to be, small: decoded by a TAESD of the catalog, if there is one.
   void show_previews(int every, std::function<void(const Image&)> show);
@@ -115,6 +118,7 @@ class Session {
   Progress& progress_;
   std::unique_ptr<Engine> engine_, refiner_;
   std::string model_name_, refiner_name_;
+  std::unique_ptr<HashBeside> hash_;  // while the weights load and the picture is made
   Wildcards wildcards_;
   std::function<void()> beside_step_ = [] {};
   int preview_every_ = 0;

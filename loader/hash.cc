@@ -3,12 +3,15 @@
 
 #include <fmt/format.h>
 #include <openssl/evp.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "core/error.h"
@@ -45,6 +48,11 @@ std::filesystem::path cache_entry(const std::filesystem::path& file) {
   return folder / "cudream" / "sha256" /
          fmt::format("{:x}-{:x}-{}-{}.{:09}-{}.{:09}", s.st_dev, s.st_ino, s.st_size, s.st_mtim.tv_sec, s.st_mtim.tv_nsec,
                      s.st_ctim.tv_sec, s.st_ctim.tv_nsec);
+}
+
+// The lowest priority of the calling thread alone: Linux takes the number of a thread for that of a process (setpriority(2)).
+void give_way() {
+  ::setpriority(PRIO_PROCESS, static_cast<id_t>(::gettid()), 19);
 }
 
 }  // namespace
@@ -93,6 +101,25 @@ std::string cached_sha256_of_file(const std::filesystem::path& path, const std::
     log(LogLevel::debug, "{}: {}", entry.string(), e.what());
   }
   return digest;
+}
+
+HashBeside::HashBeside(std::filesystem::path path) {
+  digest_ = std::async(std::launch::async, [this, path = std::move(path)]() -> std::string {
+    give_way();
+    try {
+      return cached_sha256_of_file(path, [this](uint64_t, uint64_t) {
+        if (over_) throw fail(Code::cancelled, "nobody waits any more");
+      });
+    } catch (const std::exception& e) {
+      log(LogLevel::debug, "{}: no digest: {}", path.string(), e.what());
+      return "";
+    }
+  });
+}
+
+HashBeside::~HashBeside() {
+  over_ = true;
+  digest_.wait();
 }
 
 }  // namespace cudream

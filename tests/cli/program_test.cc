@@ -6,6 +6,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "loader/hash.h"
 #include "runtime/picture/image.h"
 
 namespace cudream {
@@ -29,13 +30,17 @@ TEST(Generate, MakesAPictureThatCanBeMadeAgain) {
   EXPECT_NE(program.read("a.png"), program.read("c.png"));
 }
 
+std::string demo_hash() {
+  return short_hash(sha256_of_file(std::filesystem::path(CUDREAM_SOURCE_DIR) / "models/demo.safetensors"));
+}
+
 TEST(Generate, StoresWhatOtherToolsRead) {
   const Program program;
   ASSERT_EQ(program.run("generate 'a house' --negative 'clouds, rain' " + kQuick + "-o a.png").status, 0);
   const Outcome shown = program.run("inspect a.png");
   EXPECT_EQ(shown.status, 0);
   EXPECT_THAT(shown.out, StartsWith("a house\nNegative prompt: clouds, rain\nSteps: 2, Sampler: DPM++ 2M, "));
-  EXPECT_THAT(shown.out, HasSubstr("CFG scale: 7, Seed: 1, Size: 64x64, Model: demo"));
+  EXPECT_THAT(shown.out, HasSubstr("CFG scale: 7, Seed: 1, Size: 64x64, Model hash: " + demo_hash() + ", Model: demo"));
 }
 
 TEST(Generate, APromptCannotForgeSettings) {

@@ -93,5 +93,17 @@ TEST(Digest, IsRememberedUntilTheFileChanges) {
   unsetenv("XDG_CACHE_HOME");
 }
 
+TEST(Digest, IsMadeBesideLoading) {
+  const TemporaryFolder folder;
+  setenv("XDG_CACHE_HOME", (folder.path() / "cache").c_str(), 1);
+  const auto file = folder.write("weights", std::string(100'000'000, 'x'));
+  EXPECT_EQ(HashBeside(file).get(), sha256_of_file(file));
+  EXPECT_EQ(HashBeside(folder.path() / "nothing").get(), "");
+  std::filesystem::remove_all(folder.path() / "cache");
+  { const HashBeside given_up(file); }
+  EXPECT_FALSE(std::filesystem::exists(folder.path() / "cache"));
+  unsetenv("XDG_CACHE_HOME");
+}
+
 }  // namespace
 }  // namespace cudream
