@@ -54,15 +54,11 @@ Counters run_together(const Launch& launch, const DeviceMemory& memory, const La
   Patience patience;
   std::vector<Worker*> running;
   for (Worker& w : workers) running.push_back(&w);
-  uint64_t ended = 0;  // events of the blocks that have
   while (!running.empty()) {
-    uint64_t events = ended;
-    std::erase_if(running, [&](Worker* w) {
-      const bool goes_on = w->turn();
-      (goes_on ? events : ended) += w->events();
-      return !goes_on;
-    });
-    if (!running.empty() && patience.ends(events + ended))
+    std::erase_if(running, [](Worker* w) { return !w->turn(); });
+    uint64_t events = 0;
+    for (const Worker& w : workers) events += w.events();
+    if (!running.empty() && patience.ends(events))
       running.front()->refuse_to_wait("deadlock: every block that is left of a cooperative launch waits");
   }
   Counters total;
