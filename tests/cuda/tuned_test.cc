@@ -161,7 +161,8 @@ void fill(WeightStore& store, Device& device, std::string_view left_out = "none"
 // A network as a test runs it: random weights, random inputs, what comes out.
 using Network = std::vector<float> (*)(Device&);
 
-std::vector<float> predict(Device& device, const UNetSpec& spec, const Shape& latents) {
+// `calls`: how many verbs that takes.
+std::vector<float> predict(Device& device, const UNetSpec& spec, const Shape& latents, int64_t* calls = nullptr) {
   WeightStore store;
   const UNet unet(store.root() / "unet", spec);
   fill(store, device);
@@ -184,20 +185,24 @@ std::vector<float> predict(Device& device, const UNetSpec& spec, const Shape& la
     const Tensor y = ops.cast(predicted, DType::f32);
     out = ops.download(y);
   };
-  ops.run(ops.rehearse(body), body);
+  const Ops::Plan plan = ops.rehearse(body);
+  ops.run(plan, body);
+  if (calls != nullptr)
+    for (const auto& [verb, count] : plan.counts) *calls += count.calls;
   return out;
 }
 
 // A UNet with the heads of real ones, and everything else small.
+UNetSpec narrow_spec() {
+  return {.context = 64,
+          .channels = {80, 128, 160, 320},
+          .down_depth = {{1}, {1}, {1}, {1}},
+          .up_depth = {{1, 1}, {1, 1}, {1, 1}, {1, 1}},
+          .heads = {2, 2, 2, 2},
+          .groups = 16};
+}
 std::vector<float> narrow_unet(Device& device) {
-  return predict(device,
-                 {.context = 64,
-                  .channels = {80, 128, 160, 320},
-                  .down_depth = {{1}, {1}, {1}, {1}},
-                  .up_depth = {{1, 1}, {1, 1}, {1, 1}, {1, 1}},
-                  .heads = {2, 2, 2, 2},
-                  .groups = 16},
-                 {2, 8, 8, 4});
+  return predict(device, narrow_spec(), {2, 8, 8, 4});
 }
 
 // One transformer whose head of 160 sees more than the 256 pixels at which the tile of 128 queries begins.
@@ -231,6 +236,19 @@ std::vector<float> decoder(Device& device) {
   };
   ops.run(ops.rehearse(body), body);
   return out;
+}
+
+// So the calls of a step are its launches (step_test.cc).
+TEST_F(Tuned, ACallIsALaunch) {
+  const auto device = cuda_or_null(DType::f16);
+  WeightStore store;
+  const UNet unet(store.root() / "unet", narrow_spec());
+  fill(store, *device);
+  device->download({}, View());  // waits
+  const size_t packing = report_.take().size();
+  int64_t calls = 0;
+  predict(*device, narrow_spec(), {2, 8, 8, 4}, &calls);
+  EXPECT_EQ(static_cast<int64_t>(report_.take().size() - packing), calls);
 }
 
 TEST_F(Tuned, EveryKernelRunsInANetwork) {
