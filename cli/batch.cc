@@ -162,7 +162,7 @@ Command add_batch(CLI::App& app) {
                  "I/N: make every N-th item only, from the I-th on; for N runs that share a file and a folder")
       ->type_name("I/N");
   app.add_option("-b,--batch", options->together,
-                 "Pictures computed together at most; when left out, as many as keep the device busy")
+                 "Pictures computed together at most; when left out, as many as fill the device, if they fit")
       ->check(CLI::Range(1, 64));
   app.add_flag("--report", options->report, "Also write report.html: every picture with its settings, and what failed");
   app.add_option("--sheet", options->sheet,

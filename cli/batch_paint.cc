@@ -11,7 +11,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr size_t kWindow = 256;        // items that are looked at together for ones that may share a pass
-constexpr size_t kMostUnwritten = 16;  // pictures that wait for the disk
+constexpr size_t kMostUnwritten = 64;  // pictures that wait for the disk: a large pass, so that the next one begins meanwhile
 
 // In groups of equal keys, in the order of their first.
 template <typename T, typename Key>
@@ -31,16 +31,15 @@ bool ends_the_batch(Code code) {
   return code == Code::cancelled || code == Code::device || code == Code::io || code == Code::internal;
 }
 
-// Eight are assumed for a GPU until one has been measured. A processor makes a batch one picture after the other, so it gains
-// nothing, and a kill would cost more.
-size_t most_together(int asked, const DeviceInfo& device) {
-  if (asked > 0) return static_cast<size_t>(asked);
-  return device.kind.starts_with("cuda") ? 8 : 1;
-}
-
 Painter::Painter(const std::vector<BatchItem>& items, const ItemParser& parser, int together, ItemKeeper& keeper,
                  Progress& progress)
-    : items_(items), parser_(parser), together_(together), keeper_(keeper), progress_(progress), writer_(kMostUnwritten) {}
+    : items_(items),
+      parser_(parser),
+      together_(static_cast<size_t>(together)),
+      keeper_(keeper),
+      progress_(progress),
+      pass_(std::max<size_t>(together_, 1)),
+      writer_(kMostUnwritten) {}
 
 void Painter::paint(Session& session, std::span<const size_t> items) {
   for (size_t from = 0; from < items.size() && !finish_requested; from += kWindow)
@@ -69,10 +68,31 @@ void Painter::paint_window(Session& session, std::span<const size_t> items) {
   }
 }
 
-// As many at once as fit. Of a pass that fails for another reason each half is tried, so that the reason finds its item.
+// How many of these items go in a pass; of fewer it is planned as if there were more of them. Where not even a plan can be made
+// it is one, whose failure says why.
+size_t Painter::size_of_pass(Session& session, std::span<const Ready> alike) {
+  const auto need = [&](size_t pictures) {
+    std::vector<Job> jobs;
+    for (size_t i = 0; i < pictures; i++) jobs.push_back(alike[i % alike.size()].job);
+    return missing_bytes(session.engines(), jobs);
+  };
+  const Device& device = session.engine().device();
+  try {
+    const PassSize size =
+        pass_size(alike.front().job, session.engine().spec(),
+                  {.asked = together_, .device = device.info(), .free_bytes = device.free_bytes(), .need = need});
+    if (std::string text = describe(size); said_ != text) log(LogLevel::info, "{}", said_ = std::move(text));
+    return pass_ = size.pictures;
+  } catch (const Error& e) {
+    if (ends_the_batch(e.code())) throw;
+    return 1;
+  }
+}
+
+// Of a pass that fails each half is tried, so that the reason finds its item. Memory may be short in spite of the plan, as stages
+// that are done again in f32 are in none: then all later passes are smaller too.
 void Painter::paint_alike(Session& session, std::span<const Ready> all) {
-  const size_t most = most_together(together_, session.engine().device().info());
-  size_t fitting = most, together = most;
+  size_t fitting = size_of_pass(session, all), together = fitting;
   while (!all.empty() && !finish_requested) {
     const std::span<const Ready> now = all.first(std::min(together, all.size()));
     try {
@@ -87,6 +107,7 @@ void Painter::paint_alike(Session& session, std::span<const Ready> all) {
         if (e.code() == Code::out_of_memory) {
           log(LogLevel::info, "{} pictures at once do not fit, so {} are made: {}", now.size(), together, e.what());
           fitting = together;
+          session.release_memory();
         }
         continue;
       }

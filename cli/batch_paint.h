@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <functional>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -11,14 +12,12 @@
 #include "cli/produce.h"
 #include "core/background.h"
 #include "core/error.h"
+#include "runtime/pass_size.h"
 
 namespace cudream {
 
 // Whether the next item would fare no better than one that failed so.
 bool ends_the_batch(Code);
-
-// Pictures of a pass: `asked`, or as many as keep the device busy where that is 0.
-size_t most_together(int asked, const DeviceInfo&);
 
 // Where an item's picture goes.
 struct Place {
@@ -38,13 +37,17 @@ class ItemKeeper {
 
 class Painter {
  public:
-  // Makes at most `together` pictures in a pass; 0: see most_together. All but the number must outlive it.
+  // Makes at most `together` pictures in a pass; 0: as many as fill the device (see pass_size.h). All but the number must outlive
+  // it.
   Painter(const std::vector<BatchItem>& items, const ItemParser&, int together, ItemKeeper&, Progress&);
 
   // Until finish_requested. Items near each other that may share a pass are made together. An item's failure does not end it; a
   // full disk, a lost device or Ctrl-C does, as an Error.
   void paint(Session&, std::span<const size_t> items);
-  void finish();  // waits until all that is made is kept; throws what keeping it threw
+  void wait() noexcept { writer_.wait(); }  // until all that is made is kept, or keeping it has failed
+  void finish();                            // the same; throws what keeping it threw
+  // How many items the next call should have at least: a pass of the kind that was made last; before that `together`, or 1.
+  size_t pass() const { return pass_; }
 
  private:
   // An item whose job is complete.
@@ -54,6 +57,7 @@ class Painter {
   };
   void paint_window(Session&, std::span<const size_t> items);
   void paint_alike(Session&, std::span<const Ready> all);
+  size_t size_of_pass(Session&, std::span<const Ready> alike);
   void make_together(Session&, std::span<const Ready> some);
   std::pair<Adapters, Ready> prepare(Session&, size_t item);
   // Does `work` for an item, whose failure is told to the keeper.
@@ -61,9 +65,11 @@ class Painter {
 
   const std::vector<BatchItem>& items_;
   const ItemParser& parser_;
-  const int together_;
+  const size_t together_;
   ItemKeeper& keeper_;
   Progress& progress_;
+  size_t pass_;
+  std::string said_;  // of the size of passes
   Background writer_;
 };
 

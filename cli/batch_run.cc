@@ -155,9 +155,8 @@ std::exception_ptr BatchRun::paint_on(const HostOptions& host, const ModelNames&
   try {
     Session session(host, names, hosts_.size() == 1 ? progress_ : unseen_);
     Painter painter(items_, parser_, options_.together, *this, hosts_.size() == 1 ? progress_ : unseen_);
-    const size_t pass = most_together(options_.together, session.engine().device().info());
     while (!finish_requested) {
-      taken = shared.take(pass);
+      taken = shared.take(painter.pass());
       if (taken.empty()) break;
       painter.paint(session, taken);
       painter.finish();

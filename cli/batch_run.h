@@ -35,7 +35,7 @@ struct BatchOptions {
   bool overwrite = false, retry_failed = false;
   std::vector<std::string> devices;  // that share the items, as --device names them; empty: the one of `host`
   Shard shard;
-  int together = 0;  // pictures of a pass at most; 0: as many as keep the device busy
+  int together = 0;  // pictures of a pass at most; 0: as many as fill the device
 };
 
 // What became of an item.

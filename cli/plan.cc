@@ -10,6 +10,7 @@
 #include "cli/preview.h"
 #include "cli/session.h"
 #include "core/error.h"
+#include "runtime/pass_size.h"
 #include "runtime/tasks.h"
 
 namespace cudream {
@@ -31,7 +32,7 @@ nlohmann::json json_of(const MemoryPlan& plan) {
           {"stage_bytes", plan.job.stage_bytes},     {"session_bytes", plan.job.session.bytes}};
 }
 
-void print_json(const JobMemory& plan, const Device& device, bool fits) {
+void print_json(const JobMemory& plan, const PassSize& together, const Device& device, bool fits) {
   nlohmann::json json = json_of(plan.base);
   if (plan.refiner) json["refiner"] = json_of(*plan.refiner);
   json.update({{"device", device.info().kind},
@@ -39,6 +40,8 @@ void print_json(const JobMemory& plan, const Device& device, bool fits) {
                {"total_bytes", plan.device_bytes()},
                {"most_bytes", plan.most_bytes()},
                {"free_bytes", device.free_bytes()},
+               {"batch_pictures", together.pictures},
+               {"batch_bound", together.why},
                {"fits", fits}});
   fmt::print("{}\n", json.dump());
 }
@@ -61,7 +64,7 @@ void print_model(const MemoryPlan& plan, std::string_view of) {
   line("session", "what outlives a stage", plan.job.session.bytes);
 }
 
-void print(const JobMemory& plan, const Device& device, bool fits) {
+void print(const JobMemory& plan, const PassSize& together, const Device& device, bool fits) {
   print_model(plan.base, "");
   if (plan.refiner) print_model(*plan.refiner, "refiner: ");
   print_line("total", "on " + device.info().kind, plan.device_bytes());
@@ -70,6 +73,16 @@ void print(const JobMemory& plan, const Device& device, bool fits) {
   if (plan.base.weights.in_turn) print_line("", "weights in the host's memory", aside);
   print_line("free", "on " + device.info().kind, device.free_bytes());
   fmt::print("{}\n", fits ? "it fits" : "it does not fit");
+  fmt::print("`cudream batch` makes {}\n", describe(together));
+}
+
+// Of `cudream batch`, before anything is loaded.
+PassSize size_of_pass(const Engines& engines, const Job& job) {
+  const auto need = [&](size_t pictures) {
+    return plan_pictures(engines, first_pictures(job, static_cast<int>(pictures))).most_bytes();
+  };
+  const Device& device = engines.base.device();
+  return pass_size(job, engines.base.spec(), {.device = device.info(), .free_bytes = device.free_bytes(), .need = need});
 }
 
 int run(Options options) {
@@ -86,10 +99,10 @@ int run(Options options) {
     engine.prepare_previews(tiny->path);
     if (refiner) refiner->prepare_previews(tiny->path);
   }
-  const JobMemory plan = plan_pictures({engine, refiner ? &*refiner : nullptr}, first_pictures(job, options.batch),
-                                       {.preview_every = options.preview.every});
+  const Engines engines{engine, refiner ? &*refiner : nullptr};
+  const JobMemory plan = plan_pictures(engines, first_pictures(job, options.batch), {.preview_every = options.preview.every});
   const bool fits = plan.most_bytes() <= engine.device().free_bytes();
-  (options.host.json ? print_json : print)(plan, engine.device(), fits);
+  (options.host.json ? print_json : print)(plan, size_of_pass(engines, job), engine.device(), fits);
   return fits ? 0 : static_cast<int>(Code::out_of_memory);
 }
 

@@ -25,18 +25,23 @@ bool is_there(const fs::path& file) {
 }  // namespace
 
 QueueWorker::QueueWorker(const WorkerOptions& options, QueueConsumer& queue, Progress& progress)
-    : options_(options), queue_(queue), progress_(progress), stamps_(options.host) {}
+    : options_(options),
+      queue_(queue),
+      progress_(progress),
+      stamps_(options.host),
+      painter_(items_, parser_, options.together, *this, progress) {}
 
 void QueueWorker::run() {
-  const size_t most = most_together(options_.together, open_device(options_.host.device_options())->info());
+  open_device(options_.host.device_options());  // what is wrong with it shows now, and not with the first item
   try {
     while (!finish_requested) {
       if (stop_requested) throw fail(Code::cancelled, "cancelled");
-      std::vector<QueueEntry> entries = queue_.take(most, kWait);
+      std::vector<QueueEntry> entries = queue_.take(painter_.pass(), kWait);
       if (entries.empty() && options_.until_empty && queue_.finished()) break;
       make(std::move(entries));
     }
   } catch (...) {
+    painter_.wait();
     queue_.give_back();
     throw;
   }
@@ -82,9 +87,8 @@ void QueueWorker::make_with(const ModelNames& names, const std::vector<size_t>& 
     names_[i] = fmt::format("{:05}-{}-{}.png", indexes_[i], seed_of(i), key.substr(0, 16));
     if (!is_made(i)) left.push_back(i);
   }
-  Painter painter(items_, parser_, options_.together, *this, progress_);
-  painter.paint(*session_, left);
-  painter.finish();
+  painter_.paint(*session_, left);
+  painter_.finish();
 }
 
 void QueueWorker::open(const ModelNames& names) {

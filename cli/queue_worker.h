@@ -61,6 +61,7 @@ class QueueWorker : private ItemKeeper {
   std::vector<uint64_t> indexes_;
   std::vector<std::string> names_;
   std::atomic<size_t> made_ = 0, failed_ = 0;
+  Painter painter_;  // the last: it uses all of the above
 };
 
 }  // namespace cudream

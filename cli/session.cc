@@ -264,6 +264,11 @@ void Session::use(const Adapters& adapters) {
   engine_->use_words(adapters.inversions);
 }
 
+void Session::release_memory() {
+  for (Engine* engine : {engine_.get(), refiner_.get()})
+    if (engine != nullptr) engine->release_memory();
+}
+
 void Session::draw_wildcards(Job& job) const {
   const auto draw = [&](std::string& text, std::string& kept) {
     if (!has_wildcards(text)) return;

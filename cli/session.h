@@ -104,6 +104,8 @@ class Session {
     return [this](const std::string& text) { host_.notice(text); };
   }
   Adapters adapters_of(Job& job) const { return find_adapters(catalog_, job); }
+  // Gives back the memory of passes, but not the weights.
+  void release_memory();
   void use(const Adapters&);  // from now on, in place of those before; says what was used
   // Draws the wildcards of a job's prompts from its seed, keeping the templates.
   void draw_wildcards(Job&) const;

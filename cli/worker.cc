@@ -61,7 +61,7 @@ Command add_worker(CLI::App& app) {
       ->capture_default_str();
   app.add_flag("--until-empty", options->until_empty, "End when nothing is left in the queue, instead of waiting for more");
   app.add_option("-b,--batch", options->together,
-                 "Items taken and computed together at most; when left out, as many as keep the device busy")
+                 "Items taken and computed together at most; when left out, as many as fill the device, if they fit")
       ->check(CLI::Range(1, 64));
   add_host_options(app, options->host);
   app.footer(R"(Examples:

@@ -97,6 +97,7 @@ struct DeviceInfo {
   std::string description;  // for people: "AMD EPYC, AVX-512 bf16, 2 threads"
   DType compute = DType::f32;
   int64_t memory_bytes = 0;  // what the device has in all
+  int multiprocessors = 0;   // of a GPU; 0: this device makes one picture of a batch after the other
 };
 
 inline constexpr int64_t kBlockAlign = 256;  // bytes; slabs, blocks of arenas and packed weights begin on it

@@ -52,8 +52,22 @@ void check_epilogue(const Epilogue& e, const View& out) {
 }  // namespace
 
 Ops::~Ops() {
-  for (const Slab& s : {session_slab_, stage_slab_})
-    if (s.at != nullptr) device_.release(s.at, s.bytes);
+  release();
+}
+
+void Ops::release() {
+  give_back(session_slab_);
+  give_back(stage_slab_);
+}
+
+void Ops::give_back(Slab& slab) {
+  if (slab.at != nullptr) device_.release(std::exchange(slab.at, nullptr), std::exchange(slab.bytes, 0));
+}
+
+int64_t Ops::rehearsed_stage_bytes() const {
+  int64_t most = 0;
+  for (const auto& [key, stage] : rehearsal_->stages) most = std::max(most, stage.layout.bytes);
+  return most;
 }
 
 Ops::Plan Ops::rehearse(const std::function<void()>& job) {
@@ -63,13 +77,13 @@ Ops::Plan Ops::rehearse(const std::function<void()>& job) {
   const Assign<Counts> counting(counts_, &plan.counts);
   job();
   plan.session = session_.plan();
-  for (const auto& [key, stage] : plan.stages) plan.stage_bytes = std::max(plan.stage_bytes, stage.layout.bytes);
+  plan.stage_bytes = rehearsed_stage_bytes();
   return plan;
 }
 
 void Ops::fit(Slab& slab, int64_t bytes) {
   if (slab.bytes >= bytes) return;
-  if (slab.at != nullptr) device_.release(std::exchange(slab.at, nullptr), std::exchange(slab.bytes, 0));
+  give_back(slab);
   slab.at = device_.allocate(bytes);
   slab.bytes = bytes;
 }

@@ -69,6 +69,8 @@ class Ops {
   int64_t missing_bytes(const Plan&) const;  // what run() will allocate beside the slabs it has
   void run(const Plan& plan, const std::function<void()>& job);
   bool rehearsing() const { return rehearsal_ != nullptr; }
+  int64_t rehearsed_stage_bytes() const;  // in a rehearsal: of the largest stage so far
+  void release();                         // gives the slabs back; the next run takes new ones
 
   // The body's blocks come from the stage arena; its result is copied into `out`, a session tensor. Stages do not nest.
   // Equal keys mean equal blocks. `inputs` are all the session tensors that the body reads; a rehearsal, in which the body of
@@ -144,6 +146,7 @@ class Ops {
     int64_t bytes = 0;
   };
   void fit(Slab& slab, int64_t bytes);
+  void give_back(Slab& slab);
   void rehearse_stage(const std::string& key, std::span<const View> inputs, View out, const std::function<Tensor()>& body);
   Recorded& recorded(const std::string& key, std::span<const View> inputs, View out);
   void reads(std::span<const View* const> views) const;

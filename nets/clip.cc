@@ -66,15 +66,25 @@ Tensor ClipTextEncoder::operator()(Ops& o, View ids, int skip, bool final_norm, 
   return final_norm ? o.layer_norm(x, final_norm_) : std::move(x);
 }
 
-Tensor ClipTextEncoder::with_pooled(Ops& o, View ids, int skip, bool final_norm, int64_t end, View pooled,
+Tensor ClipTextEncoder::with_pooled(Ops& o, View ids, int skip, bool final_norm, std::span<const TextEnd> ends, View pooled,
                                     std::span<const TokenVector> vectors) const {
   invariant(projection_ && skip >= 0 && skip < spec_.layers, "a pooled state of an encoder without projection");
   const Tensor read = run(o, embed(o, ids, vectors), 0, spec_.layers - skip);
   Tensor states = final_norm ? o.layer_norm(read, final_norm_) : o.cast(read, o.compute());
-  Tensor x = run(o, o.cast(read.slice(0, 0, 1), o.compute()), spec_.layers - skip, spec_.layers);
+  const auto texts = static_cast<int64_t>(ends.size());
+  Tensor x = o.make(o.compute(), read.shape().with(0, texts));
+  for (int64_t i = 0; i < texts; i++) {
+    const int64_t row = ends[static_cast<size_t>(i)].row;
+    o.copy(x.slice(0, i, i + 1), read.slice(0, row, row + 1));
+  }
+  x = run(o, std::move(x), spec_.layers - skip, spec_.layers);
   x = o.layer_norm(x, final_norm_);
-  const Tensor row = o.cast(x.slice(1, end, end + 1), o.compute());  // [1,1,width]
-  const Tensor projected = o.linear(row, *projection_);
+  const Tensor rows = o.make(o.compute(), {texts, 1, spec_.width});
+  for (int64_t i = 0; i < texts; i++) {
+    const int64_t end = ends[static_cast<size_t>(i)].position;
+    o.copy(rows.slice(0, i, i + 1), x.slice(0, i, i + 1).slice(1, end, end + 1));
+  }
+  const Tensor projected = o.linear(rows, *projection_);
   o.copy(pooled, projected.view().reshape(pooled.shape));
   return states;
 }

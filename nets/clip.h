@@ -18,6 +18,11 @@ struct TokenVector {
   std::span<const float> values;  // [width]
 };
 
+// Where a text ends: the row of ids that is its first chunk, and the position of the end token there.
+struct TextEnd {
+  int64_t row = 0, position = 0;
+};
+
 class ClipTextEncoder {
  public:
   ClipTextEncoder(const Weights& w, const TextEncoderSpec& spec);
@@ -25,9 +30,9 @@ class ClipTextEncoder {
 
   // ids i32 [N,77] -> [N,77,width]: the state after all but the last `skip` layers, through the final LayerNorm if asked.
   Tensor operator()(Ops& o, View ids, int skip, bool final_norm, std::span<const TokenVector> vectors = {}) const;
-  // The same, and the pooled state: all layers, the final LayerNorm, row `end` of the first prompt (its end token),
-  // projected; copied to `pooled` f32 [1,projection].
-  Tensor with_pooled(Ops& o, View ids, int skip, bool final_norm, int64_t end, View pooled,
+  // The same, and of each text the pooled state: all layers, the final LayerNorm, what stands at its end token, projected; copied
+  // to `pooled` f32 [texts,projection].
+  Tensor with_pooled(Ops& o, View ids, int skip, bool final_norm, std::span<const TextEnd> ends, View pooled,
                      std::span<const TokenVector> vectors = {}) const;
 
  private:

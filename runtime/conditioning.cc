@@ -104,13 +104,12 @@ TextReader::Text TextReader::text_of(size_t encoder, const PromptChunks& prompt,
 }
 
 std::vector<TextStates> TextReader::read(Ops& o) {
-  // One call takes texts for one encoder that leave out equally many layers: one text where the encoder pools it.
+  // One call takes texts for one encoder that leave out equally many layers.
   const std::span<const Text> all(missing_);
   for (size_t from = 0, to = 0; from < all.size(); from = to) {
     size_t chunks = 0;
     const auto joins = [&](const Text& t) {
-      return t.encoder == all[from].encoder && t.left_out == all[from].left_out && encoders_[t.encoder].spec().projection == 0 &&
-             chunks + t.chunks.size() <= kMostChunks;
+      return t.encoder == all[from].encoder && t.left_out == all[from].left_out && chunks + t.chunks.size() <= kMostChunks;
     };
     do chunks += all[to++].chunks.size();
     while (to < all.size() && joins(all[to]));
@@ -124,10 +123,16 @@ std::vector<TextStates> TextReader::read(Ops& o) {
 void TextReader::encode(Ops& o, std::span<const Text> texts) {
   const ClipTextEncoder& encoder = encoders_[texts.front().encoder];
   const TextEncoderSpec& spec = encoder.spec();
+  const int64_t positions = Tokenizer::kPositions, width = spec.width;
   std::vector<int32_t> ids;
-  for (const Text& text : texts)
+  std::vector<TextEnd> ends;
+  for (const Text& text : texts) {
+    const auto& first = text.chunks.front().ids;
+    ends.push_back({.row = static_cast<int64_t>(ids.size()) / positions,
+                    .position = std::find(first.begin(), first.end(), Tokenizer::kEnd) - first.begin()});
     for (const Chunk& c : text.chunks) ids.insert(ids.end(), c.ids.begin(), c.ids.end());
-  const int64_t positions = Tokenizer::kPositions, count = static_cast<int64_t>(ids.size()) / positions, width = spec.width;
+  }
+  const int64_t count = static_cast<int64_t>(ids.size()) / positions;
   const int skip = spec.skip + texts.front().left_out;
   const std::vector<TokenVector> own =
       take_new_words(ids, new_words_.words.empty() ? std::span<const float>() : new_words_.vectors[texts.front().encoder], width);
@@ -135,11 +140,12 @@ void TextReader::encode(Ops& o, std::span<const Text> texts) {
   const Tensor hidden = o.make(DType::f32, {count, positions, width});
   std::vector<float> pooled_values;
   if (spec.projection > 0) {
-    const Tensor pooled = o.make(DType::f32, {1, spec.projection});
-    const int64_t end = std::find(ids.begin(), ids.end(), Tokenizer::kEnd) - ids.begin();
+    const Tensor pooled = o.make(DType::f32, {static_cast<int64_t>(texts.size()), spec.projection});
     const View places[] = {id, pooled};
-    o.stage(fmt::format("text pooled {} x {}, skip {}, end {}, {} vectors", count, width, skip, end, own.size()), places, hidden,
-            [&] { return encoder.with_pooled(o, id, skip, spec.final_norm, end, pooled, own); });
+    std::string read_at;  // a recording copies from there
+    for (const TextEnd& end : ends) read_at += fmt::format(" {}:{}", end.row, end.position);
+    o.stage(fmt::format("text pooled {} x {}, skip {}, ends{}, {} vectors", count, width, skip, read_at, own.size()), places,
+            hidden, [&] { return encoder.with_pooled(o, id, skip, spec.final_norm, ends, pooled, own); });
     pooled_values = o.download(pooled);
   } else {
     const View input = id;
@@ -149,10 +155,12 @@ void TextReader::encode(Ops& o, std::span<const Text> texts) {
   const std::vector<float> states = o.download(hidden);
   const auto size = static_cast<size_t>(positions * width);
   auto at = states.begin();
+  auto pooled_at = pooled_values.cbegin();
   for (const Text& text : texts) {
-    const auto end = at + static_cast<std::ptrdiff_t>(text.chunks.size() * size);
-    const auto encoded = std::make_shared<Encoded>(Encoded{.states = {at, end}, .pooled = pooled_values});
+    const auto end = at + static_cast<std::ptrdiff_t>(text.chunks.size() * size), pooled_end = pooled_at + spec.projection;
+    const auto encoded = std::make_shared<Encoded>(Encoded{.states = {at, end}, .pooled = {pooled_at, pooled_end}});
     at = end;
+    pooled_at = pooled_end;
     for (size_t i = 0; i < text.chunks.size(); i++)
       if (text.chunks[i].weighted()) apply_weights(std::span(encoded->states).subspan(i * size, size), text.chunks[i].weights);
     known_[text.key] = encoded;

@@ -93,6 +93,8 @@ class Engine {
   // Of jobs that run() may make together: see runtime/pass_key.h.
   std::string pass_key(const Job& job) const { return cudream::pass_key(job, spec_, tokenizer_, new_words_); }
 
+  // Gives back the memory of passes, but not the weights.
+  void release_memory() { ops_.release(); }
   // Texts that were encoded before are encoded anew.
   void forget_texts() { texts_.clear(); }
 

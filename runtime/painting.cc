@@ -253,6 +253,14 @@ void Painting::trace_text(const TextStates& states) const {
   add_states("prompt_embeds", texts);
 }
 
+void Painting::trace_decoded() const {
+  if (checks_.trace == nullptr) return;
+  const Shape all{latent_[0], job_.height, job_.width, 3};
+  std::vector<float> shown = to_nchw(pixels_, all);
+  for (float& v : shown) v = std::clamp(v / 2 + 0.5f, 0.f, 1.f);
+  checks_.trace->add("final_image", dims(nchw(all)), std::span<const float>(shown));
+}
+
 Tensor Painting::denoise(std::span<const TextStates> states, const Given& given, Tensor x) {
   if (real()) nets_.weights.bring("unet");
   const int64_t size_count = nets_.spec.unet->size_count(states.front().pooled_width);
@@ -331,30 +339,6 @@ std::vector<Tensor> Painting::see_controls() {
                [&] { return net.see(ops_, shown); });
   }
   return seen;
-}
-
-void Painting::decode(View latent) {
-  tell("decode");
-  if (real()) nets_.weights.bring("vae");
-  const Shape one{1, job_.height, job_.width, 3};
-  const Tensor picture = ops_.make(DType::f32, one);
-  pixels_.clear();
-  for (int64_t i = 0; i < latent_[0]; i++) {  // one after the other: the decoder's memory is the largest of a run
-    const Tensor scaled = ops_.combine({{1 / nets_.spec.vae->scaling_factor, latent.slice(0, i, i + 1)}});
-    const View input = scaled;
-    ops_.stage(fmt::format("decode {}", one.str()), {&input, 1}, picture, [&] { return nets_.autoencoder.decode(ops_, scaled); });
-    std::vector<float> values = ops_.download(picture);
-    if (real()) {
-      const auto whose = static_cast<size_t>(i);
-      mend(values, "decode", {&whose, 1}, [&](FloatCopy& copy) { return copy.decode(ops_.download(scaled), scaled.shape()); });
-    }
-    pixels_.insert(pixels_.end(), values.begin(), values.end());
-  }
-  if (checks_.trace == nullptr || !real()) return;
-  const Shape all = one.with(0, latent_[0]);
-  std::vector<float> shown = to_nchw(pixels_, all);
-  for (float& v : shown) v = std::clamp(v / 2 + 0.5f, 0.f, 1.f);
-  checks_.trace->add("final_image", dims(nchw(all)), std::span<const float>(shown));
 }
 
 }  // namespace cudream

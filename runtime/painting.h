@@ -126,6 +126,7 @@ class Painting {
   std::vector<int> layers_left_out() const;  // of each text
   void trace_ids(const BranchChunks& text, const char* name) const;
   void trace_text(const TextStates& states) const;
+  void trace_decoded() const;
   // What the encoder says of each of `pictures` [n,H,W,3]: [n,h,w,2C], mean and log variance; of a tiny one [n,h,w,C]
   std::vector<float> moments(std::span<const float> pictures);
   // The latents of all pictures of the batch, scaled: a sample of what the encoder says. [batch,h,w,C]
@@ -139,7 +140,9 @@ class Painting {
   Tensor denoise(std::span<const TextStates> states, const Given& given, Tensor x);
   void keep_known(const Given& given, const StepInfo& step);
   void preview(const StepInfo& step);
+  int64_t fitting_decodes() const;  // how many pictures
   void decode(View latent);
+  void keep_decoded(std::span<const float> values, View scaled, size_t first);
   // What is not finite is done again in f32 (runtime/painting_finite.cc), for the pictures whose values it is.
   void mend_text(TextStates& states, const PromptChunks& prompt);
   void mend_step(const Tensor& clean, View latent, View extra, const FloatStep& step);
@@ -167,6 +170,7 @@ class Painting {
   std::vector<float> timesteps_;    // at which the network is called
   size_t calls_before_ = 0;         // of the model that this one takes over from
   int calls_ = 0;                   // of the network
+  int64_t decodes_ = 1;             // pictures that are decoded at once; known from the rehearsal on
   std::vector<float> pixels_, latents_;
   std::set<std::pair<size_t, std::string>> redone_;  // pictures and stages
   bool no_preview_ = false;                          // was told

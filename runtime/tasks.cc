@@ -299,4 +299,10 @@ JobMemory plan_pictures(const Engines& engines, const std::vector<Job>& jobs, co
   return {std::move(*base), std::move(refiner)};
 }
 
+int64_t missing_bytes(const Engines& engines, const std::vector<Job>& jobs) {
+  const JobMemory plan = plan_pictures(engines, jobs);
+  const int64_t refining = plan.refiner ? engines.refiner->ops().missing_bytes(plan.refiner->job) : 0;
+  return engines.base.ops().missing_bytes(plan.base.job) + refining;
+}
+
 }  // namespace cudream

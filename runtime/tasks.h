@@ -39,4 +39,7 @@ struct JobMemory {
 // whose sizes count; of the hooks only preview_every matters.
 JobMemory plan_pictures(const Engines&, const std::vector<Job>& jobs, const RunHooks& = {});
 
+// What it takes beside what the engines hold already: their weights, and the memory of passes before.
+int64_t missing_bytes(const Engines&, const std::vector<Job>& jobs);
+
 }  // namespace cudream

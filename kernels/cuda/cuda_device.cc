@@ -49,7 +49,8 @@ class CudaDevice final : public Device {
     info_ = {.kind = fmt::format("cuda:{}", ordinal),
              .description = gpu_.description(),
              .compute = precision,
-             .memory_bytes = gpu_.memory_bytes()};
+             .memory_bytes = gpu_.memory_bytes(),
+             .multiprocessors = gpu_.card().multiprocessors};
     invariant(SliceParams::kBlocksAtOnce * gpu_.card().multiprocessors <= kBarriers, "more blocks at once than barriers");
     barriers_ = static_cast<unsigned*>(gpu_.allocate(kScratchBytes));
     constexpr std::array<unsigned, kBarriers> kOpen{};

@@ -3,11 +3,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <map>
 #include <random>
 #include <thread>
 
 #include "tests/cli/running.h"
+#include "tests/golden/overflowing.h"
 #include "tests/golden/tensors.h"
 
 namespace cudream {
@@ -94,6 +96,21 @@ TEST(Batch, AFailureFindsItsItem) {
   EXPECT_THAT(o.err, HasSubstr("p.txt line 4: --clip-skip 99"));
   EXPECT_THAT(o.err, HasSubstr("2 of 4 pictures done, 2 failed"));
   EXPECT_TRUE(program.has("out/00001-1.png") && program.has("out/00003-3.png"));
+}
+
+// Of pictures that are decoded together each one that cannot be fails alone, and its latent is kept.
+TEST(Batch, WhatCannotBeDecodedIsKept) {
+  const Program program;
+  const fs::path model = write_overflowing(program.path(), kOverflows[3], std::nanf(""));
+  program.write("p.txt", "house --seed 1..3\n");
+  const Outcome o = program.run(
+      "batch p.txt -o out --batch 3 --device cpu --precision f32 --steps 1 --width 64 --height 64 -m '" + model.string() + "'");
+  EXPECT_EQ(o.status, 9) << o.err;
+  EXPECT_THAT(o.err, HasSubstr("0 of 3 pictures done, 3 failed"));
+  for (const char* name : {"00001-1", "00002-2", "00003-3"}) {
+    EXPECT_TRUE(program.has(fmt::format("out/{}.latent.safetensors", name))) << name;
+    EXPECT_THAT(o.err, HasSubstr(fmt::format("decode out/{}.latent.safetensors", name)));
+  }
 }
 
 // A LoRA with other bytes under the same name makes another picture.

@@ -174,6 +174,24 @@ TEST(GpuBatch, IsSharedByDevices) {
   EXPECT_EQ(program.run(command + "--devices 0,0 -o four", cards).status, 2);
 }
 
+// As many in a pass as fill the card, or fit.
+TEST(GpuBatch, APassHasAsManyAsFit) {
+  const Program program;
+  const std::string model =
+      "-m '" + (golden() / "models" / "sd1.safetensors").string() + "' --device cuda --precision f32 --steps 1 ";
+  const Outcome plan = program.run("plan house -W 512 -H 512 " + model, "CUDREAM_VGPU_MEMORY=128");
+  EXPECT_THAT(plan.out,
+              testing::ContainsRegex("passes of [2-9] pictures: [3-9] need [0-9]+ MiB of cuda:0, and [0-9]+ MiB are free"));
+  program.write("p.txt", "house --seed 1..3\n");
+  const std::string command = "batch p.txt -W 32 -H 32 " + model;
+  const Outcome together = program.run(command + "-o together", "CUDREAM_VGPU_DEVICES=a100");
+  EXPECT_EQ(together.status, 0) << together.err;
+  EXPECT_THAT(together.err, testing::HasSubstr("passes of 64 pictures: they fill the 108 multiprocessors of cuda:0"));
+  const Outcome alone = program.run(command + "-o alone --batch 1");
+  EXPECT_THAT(alone.err, testing::HasSubstr("passes of 1 picture: no more are asked for"));
+  EXPECT_TRUE(pictures(program, "together") == pictures(program, "alone"));
+}
+
 // What a machine may lack: one line each, the same status, no picture.
 TEST(GpuProgram, SaysWhatTheMachineLacks) {
   const std::pair<const char*, const char*> cases[] = {{"CUDREAM_VGPU_DEVICES=none", "finds no GPU"},

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <filesystem>
 
@@ -15,6 +16,27 @@
 
 namespace cudream {
 namespace {
+
+// Three latents, decoded alone, two by two and all at once.
+void expect_equal_decodes(Engine& engine) {
+  const Shape latent{1, 4, 4, engine.spec().vae->latent_channels};
+  const auto decoded = [&](int64_t from, int64_t to) {
+    std::vector<float> values, pixels;
+    for (int64_t i = from * latent.size(); i < to * latent.size(); i++) values.push_back(std::sin(static_cast<float>(i)));
+    Ops& o = engine.ops();
+    const auto job = [&] {
+      const Tensor z = o.upload(DType::f32, latent.with(0, to - from), std::span<const float>(values));
+      const Tensor pictures = engine.autoencoder().decode(o, z);
+      pixels = o.download(pictures);
+    };
+    o.run(o.rehearse(job), job);
+    return pixels;
+  };
+  const std::vector<float> all = decoded(0, 3);
+  const auto size = static_cast<std::ptrdiff_t>(all.size() / 3);
+  for (const auto& [from, to] : {std::pair(0, 1), {1, 2}, {2, 3}, {0, 2}, {1, 3}})
+    EXPECT_EQ(decoded(from, to), std::vector(all.begin() + from * size, all.begin() + to * size)) << from << " to " << to;
+}
 
 class GpuEngine : public testing::Test {
  protected:
@@ -52,6 +74,10 @@ TEST_F(GpuEngine, PreviewsChangeNoBit) {
                        }};
   EXPECT_EQ(engine->run({&quiet, 1}, {}, hooks).images.front().pixels, want);
   EXPECT_EQ(shown, 4);  // of five calls of the network (see the sampler above), without the last
+}
+
+TEST_F(GpuEngine, DecodingSeveralAtOnceChangesNoByte) {
+  expect_equal_decodes(*open());
 }
 
 // Weights in one slab, sessions and stages in theirs: what the plan says is what the device gives, on every device, whole and in
@@ -196,6 +222,23 @@ TEST_P(Together, ATextIsEncodedOnce) {
   EXPECT_NE(engine_.run({&one, 1}, {}).images.front().pixels, before);
 }
 
+// Where an encoder pools texts too: three different ones in one call.
+TEST_P(Together, TextsThatArePooledAreEncodedAtOnce) {
+  engine_.load(open_model(golden_model("sdxl.safetensors")));
+  const std::vector<Job> jobs{job("a red house", 5, 7), job("two (blue:1.3) boats, calm sea", 9, 3)};
+  const Ops::Plan plan = engine_.plan(jobs, {});
+  EXPECT_TRUE(std::ranges::any_of(plan.stages, [](const auto& stage) { return stage.first.starts_with("text pooled 3 x"); }));
+  const std::vector<Image> made = engine_.run(jobs, {}).images;
+  for (size_t i = 0; i < jobs.size(); i++) {
+    engine_.forget_texts();
+    EXPECT_EQ(engine_.run({&jobs[i], 1}, {}).images.front().pixels, made[i].pixels) << i;
+  }
+}
+
+TEST_P(Together, DecodingSeveralAtOnceChangesNoByte) {
+  expect_equal_decodes(engine_);
+}
+
 TEST_P(Together, ALatentThatWasNotDecodedIsKept) {
   const std::vector<Job> jobs{job("a red house", 5, 7), job("a boat", 6, 7)};
   const std::vector<Image> made = engine_.run(jobs, {}).images;
@@ -213,6 +256,29 @@ TEST_P(Together, ALatentThatWasNotDecodedIsKept) {
 
 INSTANTIATE_TEST_SUITE_P(Devices, Together, testing::Values("reference", "cpu", "cuda"),
                          [](const auto& device) { return std::string(device.param); });
+
+// A pass decodes several at once, where its steps have been, and makes of them what it makes of each alone.
+TEST(Decodes, OfAPassTakeNoMoreMemoryThanItsSteps) {
+  Engine engine(open_device({.name = "cpu", .precision = DType::f32, .threads = 2}));
+  engine.load(open_model(golden() / "models" / "sd1.safetensors"));
+  Job job{.prompt = "a red house", .width = 32, .height = 32, .steps = 1};
+  complete(job, engine.spec());
+  const std::vector<Job> jobs = first_pictures(job, 19);
+  int64_t decodes = 0, steps = 0;
+  const Ops::Plan plan = engine.plan(jobs, {});
+  for (const auto& [key, stage] : plan.stages) {
+    if (key.starts_with("decode ["))
+      decodes = std::max<int64_t>(decodes, std::stoll(key.substr(8)));
+    else
+      steps = std::max(steps, stage.layout.bytes);
+  }
+  EXPECT_EQ(decodes, 2) << "and the last one alone";
+  EXPECT_EQ(plan.stage_bytes, steps);
+  const Engine::Made made = engine.run(jobs, {});
+  const std::vector<Image> alone = engine.run(jobs, {.latents = made.latents, .denoise = false}).images;
+  ASSERT_EQ(made.images.size(), jobs.size());
+  for (size_t i = 0; i < jobs.size(); i++) EXPECT_EQ(made.images[i].pixels, alone[i].pixels) << i;
+}
 
 // Three parts in turn give the picture of three parts at once.
 TEST_F(GpuEngine, OffloadedWeightsMakeTheSamePicture) {
