@@ -14,9 +14,17 @@
 namespace cudream {
 namespace {
 
-bool readable(const std::string& file) {
+bool readable(const std::filesystem::path& file) {
   std::error_code ignored;
   return std::filesystem::is_regular_file(file, ignored) && ::access(file.c_str(), R_OK) == 0;
+}
+
+// The files that a job has from one of its options.
+std::vector<std::filesystem::path> files_of(const Job& job, const std::string& option) {
+  if (option == "image") return {job.image};
+  if (option == "mask" && job.mask != kAlphaMask) return {job.mask};
+  if (option == "control-image") return job.control_images;
+  return {};
 }
 
 }  // namespace
@@ -35,7 +43,6 @@ ItemParser::ItemParser() : table_(std::make_unique<Table>()) {
   for (const CLI::Option* option : app.get_options()) {
     const std::string& name = option->get_lnames().front();
     for (const std::string& other : option->get_snames()) long_names_[other] = name;
-    if (option->get_type_name() == "FILE") file_options_[name] = option->get_delimiter();
   }
 }
 
@@ -98,17 +105,10 @@ std::vector<BatchItem> batch_items(ItemParser& parser, const std::vector<Record>
   return items;
 }
 
-std::vector<std::string> ItemParser::files_of(const std::string& option, const std::string& value) const {
-  const auto found = file_options_.find(option);
-  if (found == file_options_.end()) return {};
-  return found->second == 0 ? std::vector{value} : CLI::detail::split(value, found->second);
-}
-
-void ItemParser::check_files(const BatchItem& item) const {
+void check_files(const BatchItem& item) {
   for (const auto& [name, value] : item.fields)
-    for (const std::string& file : files_of(name, value))
-      if (!readable(file) && file != kAlphaMask)
-        throw fail(Code::not_found, "--{} {}: no file that can be read", name, printable(file));
+    for (const std::filesystem::path& file : files_of(item.options.job, name))
+      if (!readable(file)) throw fail(Code::not_found, "--{} {}: no file that can be read", name, printable(file.string()));
 }
 
 std::string ItemParser::key(const BatchItem& item, const std::string& setting, int occurrence) const {
@@ -118,7 +118,7 @@ std::string ItemParser::key(const BatchItem& item, const std::string& setting, i
   for (const auto& [name, value] : fields) {
     if (name == "count") continue;
     text += fmt::format("{}={}:{}\n", name, value.size(), value);
-    for (const std::string& file : files_of(name, value))
+    for (const std::filesystem::path& file : files_of(item.options.job, name))
       if (readable(file)) text += sha256_of_file(file) + "\n";
   }
   if (!item.options.seed) text += fmt::format("occurrence={}\n", occurrence);

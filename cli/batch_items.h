@@ -30,19 +30,18 @@ class ItemParser {
   JobOptions parse(const Combination&);                   // throws Error(usage)
   // The options of a command that an item may have too, as they stand on its command line.
   std::vector<Field> given(const CLI::App& command) const;
-  // Throws Error(not_found) for a file that cannot be read: a failure of this item alone, unlike one of writing.
-  void check_files(const BatchItem&) const;
   // What tells one item from all others, in 64 hexadecimal digits: program, device and model (as `setting` says them), its
-  // fields, the bytes of the files these name, its place in its --count, and which of several equal items without a seed it is.
+  // fields, the bytes of the files of its job, its place in its --count, and which of several equal items without a seed it is.
   std::string key(const BatchItem&, const std::string& setting, int occurrence) const;
 
  private:
   struct Table;
-  std::vector<std::string> files_of(const std::string& option, const std::string& value) const;
   std::unique_ptr<Table> table_;
   std::map<std::string, std::string> long_names_;
-  std::map<std::string, char> file_options_;  // and what separates the files of a list; NUL: they take one
 };
+
+// Throws Error(not_found) for a file of its job that cannot be read: a failure of this item alone, unlike one of writing.
+void check_files(const BatchItem&);
 
 // In the order of the file. Throws Error(usage) when there are more than `most`.
 std::vector<BatchItem> batch_items(ItemParser&, const std::vector<Record>&, const std::vector<Field>& defaults, uint64_t most);

@@ -31,10 +31,8 @@ bool ends_the_batch(Code code) {
   return code == Code::cancelled || code == Code::device || code == Code::io || code == Code::internal;
 }
 
-Painter::Painter(const std::vector<BatchItem>& items, const ItemParser& parser, int together, ItemKeeper& keeper,
-                 Progress& progress)
+Painter::Painter(const std::vector<BatchItem>& items, int together, ItemKeeper& keeper, Progress& progress)
     : items_(items),
-      parser_(parser),
       together_(static_cast<size_t>(together)),
       keeper_(keeper),
       progress_(progress),
@@ -136,7 +134,7 @@ void Painter::make_together(Session& session, std::span<const Ready> some) {
 
 std::pair<Adapters, Painter::Ready> Painter::prepare(Session& session, size_t item) {
   Ready ready{.item = item, .job = items_[item].options.job};
-  parser_.check_files(items_[item]);
+  check_files(items_[item]);
   session.name_models(ready.job);
   complete(ready.job, session.engine().spec(), session.notice());
   ready.job.seed = keeper_.seed_of(item);

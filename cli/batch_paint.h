@@ -39,7 +39,7 @@ class Painter {
  public:
   // Makes at most `together` pictures in a pass; 0: as many as fill the device (see pass_size.h). All but the number must outlive
   // it.
-  Painter(const std::vector<BatchItem>& items, const ItemParser&, int together, ItemKeeper&, Progress&);
+  Painter(const std::vector<BatchItem>& items, int together, ItemKeeper&, Progress&);
 
   // Until finish_requested. Items near each other that may share a pass are made together. An item's failure does not end it; a
   // full disk, a lost device or Ctrl-C does, as an Error.
@@ -64,7 +64,6 @@ class Painter {
   void attempt(size_t item, const std::function<void()>& work);
 
   const std::vector<BatchItem>& items_;
-  const ItemParser& parser_;
   const size_t together_;
   ItemKeeper& keeper_;
   Progress& progress_;

@@ -154,7 +154,7 @@ std::exception_ptr BatchRun::paint_on(const HostOptions& host, const ModelNames&
   std::vector<size_t> taken;
   try {
     Session session(host, names, hosts_.size() == 1 ? progress_ : unseen_);
-    Painter painter(items_, parser_, options_.together, *this, hosts_.size() == 1 ? progress_ : unseen_);
+    Painter painter(items_, options_.together, *this, hosts_.size() == 1 ? progress_ : unseen_);
     while (!finish_requested) {
       taken = shared.take(painter.pass());
       if (taken.empty()) break;

@@ -19,13 +19,14 @@ void set(Combination& fields, const std::string& name, const std::string& value)
 }
 
 // What holds on both sides: the submitting one says it before anything is sent, the working one believes nobody.
-void require_no_files(const Job& job) {
-  if (!job.image.empty() || !job.mask.empty() || !job.control_images.empty())
-    throw fail(Code::usage,
-               "a queue takes no input pictures (--image, --mask, --control-image): its workers open no file that it names");
-  if (const std::string path = path_among_names(job); !path.empty())
-    throw fail(Code::usage, "\"{}\" is a path: a queue takes names of models, LoRAs and others that its workers have",
-               printable(path));
+void require_names(const Job& job) {
+  std::vector<std::string> names{path_among_names(job), job.image.string(), job.mask.string()};
+  for (const std::filesystem::path& file : job.control_images) names.push_back(file.string());
+  for (const std::string& name : names)
+    if (name.find('/') != std::string::npos)
+      throw fail(Code::usage,
+                 "\"{}\" is a path: a queue takes names of models, LoRAs and others, and of pictures, that its workers have",
+                 printable(name));
 }
 
 void require_small(const Combination& fields) {
@@ -48,7 +49,7 @@ uint64_t index_of(const std::string& text) {
   return index;
 }
 
-void read_fields(ItemParser& parser, const Combination& fields, QueuedItem& queued) {
+void read_fields(ItemParser& parser, const InputPictures& inputs, const Combination& fields, QueuedItem& queued) {
   require_small(fields);
   for (const auto& [given, value] : fields) {
     const std::string name = parser.long_name(canonical_field(given));
@@ -59,7 +60,8 @@ void read_fields(ItemParser& parser, const Combination& fields, QueuedItem& queu
       set(queued.item.fields, name, value);
   }
   queued.item.options = parser.parse(queued.item.fields);
-  require_no_files(queued.item.options.job);
+  require_names(queued.item.options.job);
+  inputs.look_up(queued.item.options.job);
   if (!queued.item.options.seed) throw fail(Code::usage, "there is no seed: an entry of a queue says its own");
   if (queued.item.options.count != 1)
     throw fail(Code::usage, "--count {}: an entry of a queue is one picture", queued.item.options.count);
@@ -69,7 +71,7 @@ void read_fields(ItemParser& parser, const Combination& fields, QueuedItem& queu
 
 Combination queue_fields(const BatchItem& item, uint64_t index, uint64_t first_seed) {
   Job job = item.options.job;
-  require_no_files(job);
+  require_names(job);
   job.seed = first_seed;
   job = nth_picture(job, static_cast<uint64_t>(item.nth));
   Combination fields = item.fields;
@@ -81,11 +83,12 @@ Combination queue_fields(const BatchItem& item, uint64_t index, uint64_t first_s
   return fields;
 }
 
-QueuedItem read_entry(ItemParser& parser, const QueueEntry& entry) {
+QueuedItem read_entry(ItemParser& parser, const InputPictures& inputs, const QueueEntry& entry) {
   QueuedItem queued{.item = {.where = "entry " + entry.id, .fields = {}}};
   try {
-    read_fields(parser, entry.fields, queued);
+    read_fields(parser, inputs, entry.fields, queued);
   } catch (const Error& e) {
+    if (e.code() == Code::io) throw;
     queued.item.error = e.what();
   }
   return queued;

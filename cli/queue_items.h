@@ -1,10 +1,11 @@
 // Items of a batch as entries of a queue, and back. An entry may come from anyone who can write to the queue: it is read by the
-// option table of `generate`, like a line of a batch file, and may name models but no file.
+// option table of `generate`, like a line of a batch file, and has names of models and pictures, never a path.
 #pragma once
 
 #include <vector>
 
 #include "cli/batch_items.h"
+#include "cli/input_pictures.h"
 #include "runtime/batch/queue.h"
 
 namespace cudream {
@@ -18,6 +19,7 @@ struct QueuedItem {
   BatchItem item;      // `error` says why nothing
   uint64_t index = 0;  // for its file name; 0: not given
 };
-QueuedItem read_entry(ItemParser&, const QueueEntry&);
+// Throws Error(io) where the folder of input pictures is gone: no failure of the entry.
+QueuedItem read_entry(ItemParser&, const InputPictures&, const QueueEntry&);
 
 }  // namespace cudream

@@ -28,8 +28,9 @@ QueueWorker::QueueWorker(const WorkerOptions& options, QueueConsumer& queue, Pro
     : options_(options),
       queue_(queue),
       progress_(progress),
+      inputs_(options.inputs),
       stamps_(options.host),
-      painter_(items_, parser_, options.together, *this, progress) {}
+      painter_(items_, options.together, *this, progress) {}
 
 void QueueWorker::run() {
   open_device(options_.host.device_options());  // what is wrong with it shows now, and not with the first item
@@ -55,7 +56,7 @@ void QueueWorker::make(std::vector<QueueEntry> entries) {
   names_.assign(entries_.size(), "");
   std::vector<std::pair<ModelNames, std::vector<size_t>>> groups;
   for (size_t i = 0; i < entries_.size(); i++) {
-    QueuedItem queued = read_entry(parser_, entries_[i]);
+    QueuedItem queued = read_entry(parser_, inputs_, entries_[i]);
     if (queued.item.error.empty() && entries_[i].deliveries > kMostDeliveries)
       queued.item.error = fmt::format("{} workers took it and none came to an end with it", entries_[i].deliveries - 1);
     items_.push_back(std::move(queued.item));

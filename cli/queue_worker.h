@@ -18,6 +18,7 @@ namespace cudream {
 struct WorkerOptions {
   HostOptions host;
   std::filesystem::path output;  // exists
+  std::filesystem::path inputs;  // folder of the pictures that entries may name; empty: they may name none
   int together = 0;              // as in BatchOptions
   bool until_empty = false;
 };
@@ -26,7 +27,7 @@ struct WorkerOptions {
 // no journal: what is not settled in the queue and not in the folder is still to be made.
 class QueueWorker : private ItemKeeper {
  public:
-  // All must outlive it.
+  // All must outlive it. Throws as InputPictures does.
   QueueWorker(const WorkerOptions&, QueueConsumer&, Progress&);
 
   // Until finish_requested or, where that is asked, the queue is empty. An item's failure is its result. Throws what ends a
@@ -49,6 +50,7 @@ class QueueWorker : private ItemKeeper {
   const WorkerOptions& options_;
   QueueConsumer& queue_;
   Progress& progress_;
+  const InputPictures inputs_;
   ItemParser parser_;
   Stamps stamps_;
   // The model in use, and what it is to keys.

@@ -55,6 +55,9 @@ Command add_worker(CLI::App& app) {
   app.add_option("-o,--output", options->output, "Folder for the pictures; workers may share it")
       ->required()
       ->type_name("FOLDER");
+  app.add_option("--inputs", options->inputs,
+                 "Folder of the pictures that items may name (--image, --mask, --control-image); without it they may name none")
+      ->type_name("FOLDER");
   app.add_option("--claim-after", options->claim_after,
                  "Seconds after which what another worker took, and takes no step of, is made here; longer than loading a model")
       ->check(CLI::Range(1, 86400))
@@ -67,6 +70,7 @@ Command add_worker(CLI::App& app) {
   app.footer(R"(Examples:
   cudream worker --queue redis://render.example/pictures -o /mnt/pictures
   cudream worker --queue redis://localhost/pictures -o out --until-empty
+  cudream worker --queue redis://localhost/pictures -o out --inputs photos       items may say --image fox.png: photos/fox.png
   cudream batch prompts.txt --queue redis://render.example/pictures        submits the items and follows them
 
 The password of Redis is read from the environment variable CUDREAM_QUEUE_PASSWORD. SIGTERM ends a worker after the pass in

@@ -10,7 +10,9 @@
 
 #include "core/error.h"
 #include "runtime/batch/queue.h"
+#include "runtime/picture/image.h"
 #include "tests/cli/running.h"
+#include "tests/picture/pictures.h"
 
 namespace cudream {
 namespace {
@@ -170,9 +172,11 @@ TEST_F(Queues, StrangersCanOnlyFail) {
       {{"seed", "1", "widht", "64"}, "not expected: --widht=64"},
       {{"seed", "1", "device", "cuda"}, "not expected: --device=cuda"},
       {{"seed", "1", "output", "/tmp"}, "not expected: --output=/tmp"},
-      {{"seed", "1", "image", "/etc/hostname"}, "a queue takes no input pictures"},
+      {{"seed", "1", "image", "/etc/hostname"}, "\"/etc/hostname\" is a path"},
+      {{"seed", "1", "image", "hostname"}, "this worker has no input pictures; `cudream worker --inputs FOLDER`"},
+      {{"seed", "1", "control", "x", "control-image", "../x.png"}, "\"../x.png\" is a path"},
       {{"seed", "1", "image=/etc/hostname,", "x"}, "\"image=/etc/hostname,\" is no option"},
-      {{"seed", "1", "mask", "alpha"}, "a queue takes no input pictures"},
+      {{"seed", "1", "mask", "x.png"}, "this worker has no input pictures"},
       {{"seed", "1", "", ""}, "\"\" is no option"},
       {{"seed", "1", "model", "../../etc/passwd"}, "\"../../etc/passwd\" is a path"},
       {{"seed", "1", "lora", "/etc/passwd:1"}, "\"/etc/passwd:1\" is a path"},
@@ -219,9 +223,9 @@ TEST_F(Queues, ABatchFollowsItsItems) {
   const Running one(program_, worker(), "1");
   const Outcome o = submit("p.txt");
   EXPECT_EQ(o.status, 9) << o.err;
-  EXPECT_THAT(o.err, HasSubstr("4 items submitted"));
+  EXPECT_THAT(o.err, HasSubstr("5 items submitted"));
   EXPECT_THAT(o.err, HasSubstr("p.txt line 2: The following argument was not expected"));
-  EXPECT_THAT(o.err, HasSubstr("p.txt line 3: a queue takes no input pictures"));
+  EXPECT_THAT(o.err, HasSubstr("p.txt line 3: \"x.png\": this worker has no input pictures"));
   EXPECT_THAT(o.err, HasSubstr("p.txt line 4: --clip-skip 99"));
   EXPECT_THAT(o.err, HasSubstr("3 of 6 pictures done, 3 failed"));
   EXPECT_EQ(program_.files_in("out"), 3u);
@@ -233,7 +237,56 @@ TEST_F(Queues, ABatchFollowsItsItems) {
   EXPECT_TRUE(pictures(program_, "out") == before) << "the picture was in place";
   one.send(SIGTERM);
   EXPECT_EQ(one.wait(), 0);
-  EXPECT_THAT(program_.read(".stderr1"), HasSubstr("3 pictures made, 1 items failed"));
+  EXPECT_THAT(program_.read(".stderr1"), HasSubstr("3 pictures made, 2 items failed"));
+}
+
+// Pictures that items start from are names in the list of the worker's folder.
+TEST_F(Queues, InputPicturesAreFoundByName) {
+  const fs::path photos = program_.path() / "photos";
+  fs::create_directories(photos / "more");
+  write_image(photos / "a.png", gradient(64, 64), {}, Exists::refuse);
+  Image mask = gradient(64, 64);
+  for (size_t i = 0; i < mask.pixels.size(); i++) mask.pixels[i] = i < mask.pixels.size() / 2 ? 255 : 0;
+  write_image(photos / "m.png", mask, {}, Exists::refuse);
+  for (const char* elsewhere : {"secret.png", "photos/more/b.png"}) fs::copy_file(photos / "a.png", program_.path() / elsewhere);
+  fs::create_symlink("../secret.png", photos / "link.png");
+
+  const Running one(program_, worker("--inputs photos"), "1");
+  program_.write(
+      "p.txt",
+      "house --seed 1 --image a.png --strength 1\nhouse --seed 2 --image a.png --mask m.png\nhouse --image photos/a.png\n");
+  const Outcome o = submit("p.txt");
+  EXPECT_EQ(o.status, 9);
+  EXPECT_THAT(o.err, HasSubstr("p.txt line 3: \"photos/a.png\" is a path: a queue takes names"));
+  const auto made = pictures(program_, "out");
+  EXPECT_EQ(made.size(), 2u) << o.err;
+  for (const auto& [item, options] : {std::pair("00001-1", "--strength 1"), std::pair("00002-2", "--mask photos/m.png")}) {
+    const std::string alone = item + std::string(".png");
+    ASSERT_EQ(
+        program_.run(fmt::format("generate house --seed {} --image photos/a.png {} {} -o {}", item + 6, options, kSmall, alone))
+            .status,
+        0);
+    EXPECT_EQ(by_item(made).at(alone), program_.read(alone)) << item;
+  }
+
+  const std::vector<std::pair<std::string, std::string>> hostile{
+      {"../secret.png", "is a path"}, {"more/b.png", "is a path"}, {"link.png", "no input picture"},
+      {"more", "no input picture"},   {"..", "no input picture"},  {"secret.png", "no input picture"},
+      {"a.png,b", "no input picture"}};
+  for (const auto& [name, reason] : hostile) {
+    const std::string entry = add({"prompt", "x", "seed", "1", "model", "demo", "image", name});
+    ASSERT_TRUE(comes_true([&] { return result(entry) != "nothing"; }));
+    EXPECT_THAT(result(entry), HasSubstr(reason)) << name;
+  }
+  // Other bytes under the same name make another picture, which has a name of its own.
+  fs::remove(photos / "a.png");
+  write_image(photos / "a.png", mask, {}, Exists::refuse);
+  program_.write("p.txt", "house --seed 1 --image a.png --strength 1\n");
+  EXPECT_EQ(submit("p.txt").status, 0);
+  EXPECT_EQ(program_.files_in("out"), 3u);
+  EXPECT_EQ(program_.run(worker("--inputs none")).status, static_cast<int>(Code::not_found));
+  one.send(SIGTERM);
+  EXPECT_EQ(one.wait(), 0);
 }
 
 TEST_F(Queues, ABatchHearsOfEntriesThatAreLost) {
