@@ -7,7 +7,8 @@ function(room name)
 endfunction()
 
 # room_test(NAME SOURCES ... LINK ... [ENVIRONMENT NAME=VALUE...]): the tests of one room, one program; each case is a CTest entry.
-# Tests that run whole networks go in a program of their own with LABELS slow.
+# Tests that run whole networks go in a program of their own with LABELS slow. The headers that most tests include are a quarter of
+# their time to compile: they are read once, for core_test, and reused.
 function(room_test name)
   cmake_parse_arguments(TEST "" "LABELS" "SOURCES;LINK;ENVIRONMENT" ${ARGN})
   if(NOT TEST_LABELS)
@@ -15,7 +16,13 @@ function(room_test name)
   endif()
   add_executable(${name} ${TEST_SOURCES})
   target_link_libraries(${name} PRIVATE ${TEST_LINK} GTest::gmock GTest::gtest_main cudream_warnings)
-  target_compile_options(${name} PRIVATE $<$<CONFIG:Release>:-O1>)  # compiles in two thirds of the time; what is tested keeps its -O3
+  if(name STREQUAL core_test)
+    target_precompile_headers(core_test PRIVATE <filesystem> <fmt/format.h> <functional> <gmock/gmock.h> <gtest/gtest.h> <map> <nlohmann/json.hpp>)
+  else()
+    target_precompile_headers(${name} REUSE_FROM core_test)
+  endif()
+  # Compiles in half the time; what is tested keeps its -O3. Checked library calls need optimization.
+  target_compile_options(${name} PRIVATE -O0 -U_FORTIFY_SOURCE)
   target_compile_definitions(${name} PRIVATE CUDREAM_SOURCE_DIR="${PROJECT_SOURCE_DIR}" CUDREAM_BINARY_DIR="${PROJECT_BINARY_DIR}")
   set(properties LABELS ${TEST_LABELS})
   if(TEST_ENVIRONMENT)

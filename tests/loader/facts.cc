@@ -13,7 +13,7 @@ namespace cudream {
 namespace {
 
 namespace fs = std::filesystem;
-using json = nlohmann::ordered_json;
+using json = nlohmann::json;
 
 std::string unzipped(const fs::path& path) {
   gzFile file = gzopen(path.c_str(), "rb");
@@ -37,12 +37,14 @@ void write_file(const fs::path& path, const json& tensors, const json& metadata,
   if (!in_name_order)
     std::sort(names.begin(), names.end(),
               [&](const std::string& a, const std::string& b) { return width(a) != width(b) ? width(a) > width(b) : a < b; });
-  json header = json::object();
+  nlohmann::ordered_json header = json::object();
   if (!metadata.is_null()) header["__metadata__"] = metadata;
   uint64_t at = 0;
+  auto& entries = header.get_ref<nlohmann::ordered_json::object_t&>();
   for (const std::string& name : names) {
-    const uint64_t end = at + bytes_of(tensors[name]);
-    header[name] = {{"dtype", tensors[name][0]}, {"shape", tensors[name][1]}, {"data_offsets", {at, end}}};
+    const json& tensor = tensors[name];
+    const uint64_t end = at + bytes_of(tensor);
+    entries.emplace_back(name, json{{"dtype", tensor[0]}, {"shape", tensor[1]}, {"data_offsets", {at, end}}});
     at = end;
   }
   std::string text = header.dump();

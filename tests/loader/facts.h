@@ -7,7 +7,7 @@
 namespace cudream {
 
 // The facts of all models by name: "tensors" (name: [dtype, shape]) or "files" (path: tensors), "expect", "configs", ...
-const nlohmann::ordered_json& header_facts();
+const nlohmann::json& header_facts();
 
 // Writes the file, or the folder, that a fact describes, sparse, into `folder`; returns its path.
 std::filesystem::path make_sparse(const std::string& name, const std::filesystem::path& folder);

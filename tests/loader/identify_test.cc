@@ -14,7 +14,7 @@ namespace {
 
 using ::testing::HasSubstr;
 using ::testing::UnorderedElementsAreArray;
-using json = nlohmann::ordered_json;
+using json = nlohmann::json;
 
 class RealHeader : public ::testing::TestWithParam<std::string> {};
 
