@@ -1,9 +1,8 @@
 #!/usr/bin/env python3
 """What the virtual GPU counted of each kernel, as a table. Counted, not measured: no time in it is that of a card.
 
-  CUDREAM_LIBCUDA=build/release/vgpu/libcuda.so.1 CUDREAM_VGPU_REPORT=launches.jsonl \\
-      build/release/bin/cudream bench -m demo --size 64 --steps 1 --runs 1 --device cuda verbs
-  python3 tools/launch_report.py launches.jsonl
+  python3 tools/launch_report.py --bench build/release [options of `cudream bench verbs`]
+  python3 tools/launch_report.py launches.jsonl    of any program that ran with CUDREAM_VGPU_REPORT=launches.jsonl
 
 us: the least time that the card's data sheet leaves for what was counted (tests/vgpu/check/roofline.h), and what binds it.
 tensor: the share of it in which the tensor cores would work. insn/mma: warp instructions for each tensor instruction.
@@ -11,18 +10,29 @@ sectors: bytes of the 32-byte sectors touched for each byte asked for. passes: o
 """
 import collections
 import json
+import os
+import subprocess
 import sys
+import tempfile
 
 
 def ratio(part, whole, form):
     return format(part / whole, form) if whole else "-"
 
 
-def main():
-    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
-        sys.exit(__doc__)
+def bench_verbs(build, options):
+    """Runs every verb of a small picture of the demo model on the virtual GPU of a build; prints the table of its launches."""
+    with tempfile.TemporaryDirectory() as folder:
+        launches = os.path.join(folder, "launches.jsonl")
+        virtual = {"CUDREAM_LIBCUDA": os.path.join(build, "vgpu/libcuda.so.1"), "CUDREAM_VGPU_REPORT": launches}
+        subprocess.run([os.path.join(build, "bin/cudream"), "bench", "-m", "demo", "--size", "64", "--steps", "1", "--runs", "1",
+                        "--device", "cuda", *options, "verbs"], env={**os.environ, **virtual}, check=True, stdout=subprocess.DEVNULL)
+        report(launches)
+
+
+def report(path):
     total = collections.defaultdict(collections.Counter)
-    with open(sys.argv[1]) as lines:
+    with open(path) as lines:
         for launch in map(json.loads, lines):
             sums = total[launch["kernel"], launch["bound"]]
             sums["launches"] += 1
@@ -44,6 +54,15 @@ def main():
               f"{s['bytes'] / 1e6:>10.2f}{ratio(32 * s['sectors'], s['bytes'], '.2f'):>9}"
               f"{ratio(s['shared_wavefronts'], s['shared_ideal'], '.2f'):>8}")
     print(f"{sum(s['launches'] for s in total.values())} launches; at least {every:.1f} us by the data sheet")
+
+
+def main():
+    if len(sys.argv) >= 3 and sys.argv[1] == "--bench":
+        bench_verbs(sys.argv[2], sys.argv[3:])
+    elif len(sys.argv) == 2 and not sys.argv[1].startswith("-"):
+        report(sys.argv[1])
+    else:
+        sys.exit(__doc__)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,8 @@
 //   2. A thread sums distances from its own first pixel, a value that is exact, so a mean far from zero costs no digits. Its
 //      channels, the threads of the block, and the slices of the picture are joined in this order, each always in the same, by
 //      the formula of Chan, Golub and LeVeque ("Updating formulae", 1979).
-//   3. Between the block's sums and those of the picture stands a barrier across the blocks of a chunk, for which all of them
-//   must
-//      be resident: the host starts no more pictures at once (choose.cc). A chunk of one slice needs none.
+//   3. Between the block's sums and those of the picture stands a barrier across the blocks of a chunk, which must all be
+//      resident: the host starts no more pictures at once (choose.cc). A chunk of one slice needs none.
 //   4. The block normalizes what it holds. x is read once and written once, but for what had no room: that is read again, from
 //      L2 where x fits it.
 // The host picks as many slices as keep what every block reads beside x below a sixteenth of the bytes.
