@@ -2,42 +2,12 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include <fstream>
-#include <map>
-#include <set>
-#include <sstream>
-
-#include "tests/cli/golden_run.h"
-#include "tests/golden/derived.h"
-#include "tests/golden/distilled.h"
+#include "tests/cli/golden_list.h"
 
 namespace cudream {
 namespace {
 
 namespace fs = std::filesystem;
-
-// Of models that make pictures from words: text to image, image to image and inpainting (decoding with a tiny
-// autoencoder: tiny_vae_test.cc); of those with more input channels, inpainting and editing.
-std::set<std::string> runs() {
-  std::set<std::string> names;
-  for (const fs::path& set : {golden(), fs::path(CUDREAM_SOURCE_DIR "/tests/golden")})
-    for (const std::string family : {"sd1", "sd1-inpaint", "sd1-instruct", "sd2", "sdxl", "sdxl-refiner", "lcm"})
-      for (const auto& entry : fs::directory_iterator(set / "golden" / family)) {
-        const std::string name = entry.path().stem().string();
-        const auto is = [&](const char* kind) { return name.starts_with(kind); };
-        const bool known = is("txt2img_") || is("img2img_") || is("turbo_") || is("inpaint4") || is("inpaint9_") ||
-                           is("outpaint_") || is("edit");
-        if (entry.path().extension() == ".json" && known && name != "txt2img_taesd" && name != "inpaint9_f8")
-          names.insert(family + "/" + name);
-      }
-  return names;
-}
-
-std::string name_of_run(std::string run) {
-  std::replace_if(
-      run.begin(), run.end(), [](char c) { return c == '/' || c == '-'; }, '_');
-  return run;
-}
 
 using NameAndDevice = std::tuple<std::string, std::string>;
 class GoldenRun : public testing::TestWithParam<NameAndDevice> {};
@@ -47,60 +17,35 @@ TEST_P(GoldenRun, FollowsTheReference) {
   check_golden_run(name, "--precision f32 --device " + device, kFloat);
 }
 
-INSTANTIATE_TEST_SUITE_P(Devices, GoldenRun, testing::Combine(testing::ValuesIn(runs()), testing::Values("reference", "cpu")),
+INSTANTIATE_TEST_SUITE_P(Devices, GoldenRun,
+                         testing::Combine(testing::ValuesIn(golden_runs()), testing::Values("reference", "cpu")),
                          [](const auto& run) { return name_of_run(std::get<0>(run.param)) + "_" + std::get<1>(run.param); });
 
-// Adapters, by the options that name them.
-struct AdapterRun {
-  const char *run, *option, *file;
-};
-void PrintTo(const AdapterRun& a, std::ostream* to) {
-  *to << a.run;
-}
 class GoldenAdapter : public testing::TestWithParam<AdapterRun> {};
-INSTANTIATE_TEST_SUITE_P(Cpu, GoldenAdapter,
-                         testing::Values(AdapterRun{"sd1/lora_kohya", "--lora", "lora-sd1-kohya.safetensors:0.8"},
-                                         AdapterRun{"sd1/lora_peft", "--lora", "lora-sd1-peft.safetensors:1"},
-                                         AdapterRun{"sdxl/lora_ldm_names", "--lora", "lora-sdxl-kohya.safetensors:0.7"},
-                                         AdapterRun{"sd1/controlnet", "--control", "controlnet-sd1.safetensors:0.8"},
-                                         AdapterRun{"sd1/controlnet_window", "--control", "controlnet-sd1.safetensors:1:0.2:0.7"},
-                                         AdapterRun{"sd1/textual_inversion", "--embedding", "ti-sd1-diffusers.safetensors"}),
+INSTANTIATE_TEST_SUITE_P(Cpu, GoldenAdapter, testing::ValuesIn(kAdapterRuns),
                          [](const auto& a) { return name_of_run(a.param.run); });
 
 TEST_P(GoldenAdapter, FollowsTheReference) {
-  const auto& [run, option, file] = GetParam();
-  const std::string path = (golden() / "models" / file).string();
-  check_golden_run(run, fmt::format("--precision f32 --device cpu {} '{}'", option, path), kFloat);
+  check_adapter_run(GetParam(), "cpu");
 }
 
-// Models that differ from a golden one in some tensors: SDXL that fills in and that edits, ControlNets of SDXL and SD 2.
 class DerivedRun : public testing::TestWithParam<const char*> {};
-INSTANTIATE_TEST_SUITE_P(Cpu, DerivedRun,
-                         testing::Values("sdxl-inpaint/inpaint9_s080", "sdxl-instruct/edit", "sdxl/controlnet", "sd2/controlnet"),
+INSTANTIATE_TEST_SUITE_P(Cpu, DerivedRun, testing::ValuesIn(kDerivedRuns),
                          [](const auto& run) { return name_of_run(run.param); });
 
 TEST_P(DerivedRun, FollowsTheReference) {
-  const std::string run = GetParam(), base = run.substr(0, run.find_first_of("-/"));
-  const TemporaryFolder folder;
-  const fs::path derived = write_derived(folder.path(), base, recorded_run(run).string() + ".safetensors");
-  const std::string options = "--precision f32 --device cpu ";
-  if (run.ends_with("controlnet"))
-    check_golden_run(run, options + "--control '" + derived.string() + ":0.8'", kFloat);
-  else
-    check_golden_run(run, options, kFloat, derived);
+  check_derived_run(GetParam(), "cpu");
 }
 
-// Networks with blocks missing.
 class DistilledRun : public testing::TestWithParam<Distilled> {};
 INSTANTIATE_TEST_SUITE_P(Cpu, DistilledRun, testing::ValuesIn(kDistilled),
                          [](const auto& run) { return name_of_run(run.param.run); });
 
 TEST_P(DistilledRun, FollowsTheReference) {
-  const TemporaryFolder folder;
-  check_golden_run(GetParam().run, "--precision f32 --device cpu", kFloat, write_distilled(folder.path(), GetParam()));
+  check_distilled_run(GetParam(), "cpu");
 }
 
-// The same in one file with the original keys, whose numbers depend on how many blocks a level has.
+// Networks with blocks missing in one file with the original keys, whose numbers depend on how many blocks a level has.
 TEST(DistilledFile, FollowsTheReference) {
   for (const Distilled& net : kDistilled) {
     const TemporaryFolder folder;
@@ -137,48 +82,6 @@ TEST(GoldenRefiner, TakesOverAsTheReferenceDoes) {
                                       {"unet_out.first", kFloat.network},
                                       {"final_image", kFloat.image}})
     EXPECT_LE(relative_error(got.floats(got.at(tensor)), second.floats(second.at(tensor))), limit) << tensor;
-}
-
-// README's table of jobs and families says "recorded" where there is a run, and nowhere else.
-TEST(Readme, SaysRecordedWhereThereIsARun) {
-  const std::map<std::string, std::vector<std::string>> jobs{// how a row and the names of its runs' files begin
-                                                             {"from words, from a picture", {"txt2img_", "img2img_"}},
-                                                             {"few steps", {"txt2img_tcd", "txt2img_lightning", "turbo_"}},
-                                                             {"networks with blocks missing", {"txt2img."}},
-                                                             {"fill in, any model", {"inpaint4"}},
-                                                             {"fill in, models made for it", {"inpaint9"}},
-                                                             {"edit by instruction", {"edit"}},
-                                                             {"ControlNet", {"controlnet"}},
-                                                             {"LoRA", {"lora_"}},
-                                                             {"refiner", {"base_to_80"}}};
-  const std::vector<std::set<std::string>> families{
-      // the columns, and folders of runs
-      {"sd1", "sd1-inpaint", "sd1-instruct", "bk-sdm-base", "bk-sdm-small", "bk-sdm-tiny"},
-      {"sd2"},
-      {"sdxl", "sdxl-inpaint", "sdxl-instruct", "sdxl-refiner", "ssd-1b", "segmind-vega"},
-      {"lcm"}};
-  const auto has_run = [&](const std::set<std::string>& folders, const std::vector<std::string>& names) {
-    for (const std::string& folder : folders)
-      for (const auto& entry : fs::directory_iterator(CUDREAM_SOURCE_DIR "/tests/golden/golden/" + folder))
-        for (const std::string& name : names)
-          if (entry.path().extension() == ".json" && entry.path().filename().string().starts_with(name)) return true;
-    return false;
-  };
-  size_t rows = 0;
-  std::ifstream readme(CUDREAM_SOURCE_DIR "/README.md");
-  for (std::string line; std::getline(readme, line);)
-    for (const auto& [job, names] : jobs) {
-      if (!line.starts_with("| " + job)) continue;
-      rows++;
-      std::istringstream cells(line);
-      std::string cell;
-      std::getline(std::getline(cells, cell, '|'), cell, '|');  // the job itself
-      for (const auto& folders : families) {
-        std::getline(cells, cell, '|');
-        EXPECT_EQ(cell.ends_with("recorded "), has_run(folders, names)) << line << "\n" << cell << ' ' << *folders.begin();
-      }
-    }
-  EXPECT_EQ(rows, jobs.size());
 }
 
 class Bf16Run : public GoldenRun {};

@@ -2,44 +2,49 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "tests/cli/golden_run.h"
+#include "tests/cli/golden_list.h"
 #include "tests/cli/running.h"
-#include "tests/golden/distilled.h"
 #include "tests/picture/pictures.h"
 
 namespace cudream {
 namespace {
 
-class GpuRun : public testing::TestWithParam<const char*> {};
+bool is_full() {
+  return std::getenv("CUDREAM_FULL") != nullptr;
+}
+
+// One of each kind; all that there are with --full.
+std::set<std::string> gpu_runs() {
+  if (is_full()) return golden_runs();
+  return {"sd1/txt2img_ddim5",  "sd1/txt2img_euler_a",       "sd1/img2img_s060",          "sd1/txt2img_oddsize",
+          "sd1/inpaint4_s075",  "sd1-inpaint/inpaint9_s080", "sd1-instruct/edit_euler_a", "sd2/txt2img_v_zsnr",
+          "sdxl/txt2img_sizes", "sdxl/txt2img_lightning",    "lcm/txt2img_4step",         "lcm/txt2img_tcd"};
+}
+
+class GpuRun : public testing::TestWithParam<std::string> {};
 
 TEST_P(GpuRun, FollowsTheReference) {
   check_golden_run(GetParam(), "--device cuda --precision f32", kFloat);
 }
 
-INSTANTIATE_TEST_SUITE_P(Float, GpuRun,
-                         testing::Values("sd1/txt2img_ddim5", "sd1/txt2img_euler_a", "sd1/img2img_s060", "sd1/txt2img_oddsize",
-                                         "sd1/inpaint4_s075", "sd1-inpaint/inpaint9_s080", "sd1-instruct/edit_euler_a",
-                                         "sd2/txt2img_v_zsnr", "sdxl/txt2img_sizes", "sdxl/txt2img_lightning",
-                                         "lcm/txt2img_4step", "lcm/txt2img_tcd"),
-                         [](const auto& run) {
-                           std::string name = run.param;
-                           std::replace_if(
-                               name.begin(), name.end(), [](char c) { return c == '/' || c == '-'; }, '_');
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(Float, GpuRun, testing::ValuesIn(gpu_runs()), [](const auto& run) { return name_of_run(run.param); });
 
-// Networks without a middle, and with one block there and levels of uneven depth.
-TEST(GpuDistilled, FollowsTheReference) {
-  for (const size_t i : {2, 3}) {
-    const TemporaryFolder folder;
-    check_golden_run(kDistilled[i].run, "--device cuda --precision f32", kFloat, write_distilled(folder.path(), kDistilled[i]));
-  }
+// With --full all of these too; else one LoRA, a ControlNet for some of the steps, a network without a middle, and one that has
+// one block there and levels of uneven depth.
+TEST(GpuAdapter, FollowsTheReference) {
+  for (const std::string run : {"sd1/lora_kohya", "sd1/controlnet_window"})
+    check_adapter_run(*std::ranges::find(kAdapterRuns, run, &AdapterRun::run), "cuda");
 }
 
-// Steps with the ControlNet and without it: two recordings.
-TEST(GpuControl, FollowsTheReference) {
-  const std::string net = (golden() / "models" / "controlnet-sd1.safetensors").string();
-  check_golden_run("sd1/controlnet_window", "--device cuda --precision f32 --control '" + net + ":1:0.2:0.7'", kFloat);
+TEST(GpuDistilled, FollowsTheReference) {
+  for (const size_t i : {2, 3}) check_distilled_run(kDistilled[i], "cuda");
+}
+
+TEST(GpuAll, FollowTheReference) {
+  if (!is_full()) GTEST_SKIP() << "these are for --full";
+  for (const AdapterRun& adapter : kAdapterRuns) check_adapter_run(adapter, "cuda");
+  for (const Distilled& net : kDistilled) check_distilled_run(net, "cuda");
+  for (const char* run : kDerivedRuns) check_derived_run(run, "cuda");
 }
 
 TEST(GpuTinyAutoencoder, FollowsTheReference) {

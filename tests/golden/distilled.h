@@ -70,7 +70,8 @@ inline std::filesystem::path write_distilled(const std::filesystem::path& folder
   std::ofstream(model / "unet/config.json") << nlohmann::json::parse(run).at("unet");
   std::deque<std::vector<float>> values;
   std::vector<TensorData> tensors;
-  for (const auto& [name, tensor] : header_facts().at(net.header).at("tensors").items()) {
+  const nlohmann::json fact = header_fact(net.header);
+  for (const auto& [name, tensor] : fact.at("tensors").items()) {
     std::vector<uint64_t> shape;
     for (const auto& n : tensor[1]) shape.push_back(tiny_dimension(n));
     values.push_back(named_weight(name, shape));

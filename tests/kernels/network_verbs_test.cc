@@ -27,16 +27,19 @@ void expect_the_same_bytes(DType precision, const Isa& isa, const std::vector<Ve
   }
 }
 
-// The larger shapes take minutes in float: they are for --full. bf16 has them always.
+// The larger shapes take minutes: they are for --full.
+std::vector<VerbCase> cases() {
+  return std::getenv("CUDREAM_FULL") != nullptr ? network_verb_cases() : network_verb_cases({32});
+}
+
 TEST(NetworkVerbs, GiveTheSameBytesInFloat) {
-  const bool full = std::getenv("CUDREAM_FULL") != nullptr;
-  expect_the_same_bytes(DType::f32, supported_isas().front(), full ? network_verb_cases() : network_verb_cases({32}));
+  expect_the_same_bytes(DType::f32, supported_isas().front(), cases());
 }
 
 // AMX tiles and oneDNN are two ways to multiply bf16.
 TEST(NetworkVerbs, GiveTheSameBytesInBf16OnEveryInstructionSet) {
   for (const Isa& isa : supported_isas())
-    if (isa.bf16) expect_the_same_bytes(DType::bf16, isa, network_verb_cases());
+    if (isa.bf16) expect_the_same_bytes(DType::bf16, isa, cases());
 }
 
 }  // namespace

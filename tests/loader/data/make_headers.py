@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Packs header facts of real models (one JSON a model: names, types, shapes, configurations, expected verdict) into
-headers.json.gz: make_headers.py FACTS_DIR headers.json.gz. What tests do not need (sources, notes) is left out."""
+"""Packs header facts of real models (one JSON a model: names, types, shapes, configurations, expected verdict) into one
+NAME.json.gz each: make_headers.py FACTS_DIR headers. What tests do not need (sources, notes) is left out."""
 import glob
 import gzip
 import json
@@ -15,7 +15,6 @@ def tensors(table):
 
 
 def main():
-    models = {}
     for path in sorted(glob.glob(os.path.join(sys.argv[1], "*.json"))):
         fact = json.load(open(path))
         if "expect" not in fact:
@@ -26,10 +25,10 @@ def main():
             model["tensors"] = tensors(fact["tensors"])
         else:
             model["files"] = {name: tensors(part["tensors"]) for name, part in fact["files"].items()}
-        models[fact["name"]] = model
-    text = json.dumps(models, separators=(",", ":"), ensure_ascii=False)
-    with open(sys.argv[2], "wb") as f, gzip.GzipFile(fileobj=f, mode="wb", compresslevel=9, mtime=0, filename="") as z:
-        z.write(text.encode())
+        text = json.dumps(model, separators=(",", ":"), ensure_ascii=False)
+        packed = os.path.join(sys.argv[2], fact["name"] + ".json.gz")
+        with open(packed, "wb") as f, gzip.GzipFile(fileobj=f, mode="wb", compresslevel=9, mtime=0, filename="") as z:
+            z.write(text.encode())
 
 
 main()
