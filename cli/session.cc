@@ -155,11 +155,11 @@ Session::Session(const HostOptions& host, const ModelNames& names, Progress& pro
   const OpenModels models = open_models(host, names);
   model_name_ = models.name;
   refiner_name_ = models.refiner_name;
-  if (fs::is_regular_file(models.model.path())) hash_ = std::make_unique<HashBeside>(models.model.path());
   engine_ = std::make_unique<Engine>(open_device(host.device_options()));
   const DeviceInfo& device = engine_->device().info();
   log(LogLevel::info, "device: {} ({}, {})", device.kind, device.description, name_of(device.compute));
   load(*engine_, models.model);
+  if (fs::is_regular_file(models.model.path())) hash_ = std::make_unique<HashBeside>(models.model.path());
   if (!models.refiner) return;
   refiner_ = std::make_unique<Engine>(engine_->shared_device());
   load(*refiner_, *models.refiner);

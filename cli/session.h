@@ -120,7 +120,7 @@ class Session {
   Progress& progress_;
   std::unique_ptr<Engine> engine_, refiner_;
   std::string model_name_, refiner_name_;
-  std::unique_ptr<HashBeside> hash_;  // while the weights load and the picture is made
+  std::unique_ptr<HashBeside> hash_;  // while the first picture is made
   Wildcards wildcards_;
   std::function<void()> beside_step_ = [] {};
   int preview_every_ = 0;

@@ -20,8 +20,8 @@ std::string sha256_of_file(const std::filesystem::path&, const std::function<voi
 // to the nanosecond. ($XDG_CACHE_HOME/cudream/sha256; a cache that cannot be written is no error.)
 std::string cached_sha256_of_file(const std::filesystem::path&, const std::function<void(uint64_t, uint64_t)>& progress = {});
 
-// The same for a file that is being loaded, by a thread of its own that gives way to all others: what one of the two has read,
-// the other finds in the page cache, so that the disk reads it once.
+// The same for a file that was just loaded, by a thread of its own that gives way to all others: what loading has read, it finds
+// in the page cache, so that the disk reads it once.
 class HashBeside {
  public:
   explicit HashBeside(std::filesystem::path);
