@@ -91,7 +91,7 @@ TEST(GpuLibraries, ArePartOfThePicturesText) {
 }
 
 // Jobs of several passes, with the tiny model: the card's picture is the processor's, but for rounding.
-class GpuJob : public testing::TestWithParam<const char*> {};
+class GpuJob : public testing::TestWithParam<std::string> {};
 
 TEST_P(GpuJob, MakesTheSamePicture) {
   const Program program;
@@ -117,7 +117,8 @@ INSTANTIATE_TEST_SUITE_P(Float, GpuJob,
                                          "-W 32 -H 32 --hires 1.5 --hires-steps 2", "-W 64 -H 64 --tile xy",
                                          "-W 32 -H 32 --variation-seed 2 --variation-strength 0.2",
                                          "-W 32 -H 32 --steps 2 --refiner-start 0.5 "
-                                         "--refiner '" CUDREAM_SOURCE_DIR "/tests/golden/models/sd1.safetensors'"),
+                                         "--refiner '" +
+                                             golden_model("sd1.safetensors").string() + "'"),
                          [](const auto& job) { return "Job" + std::to_string(job.index); });
 
 TEST(GpuProgram, OutOfMemoryIsOneLineAndAStatus) {
