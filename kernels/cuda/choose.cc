@@ -32,14 +32,16 @@ constexpr unsigned kHeldThreads = 256;
 
 // Attention on tensor cores. Where blocks of 128 queries would be too few for a card, those of 64 come first.
 struct FlashKernel {
-  std::string_view name;
+  std::string_view name, image;
   int64_t size, queries;
   unsigned threads, shared;
   int64_t longest = std::numeric_limits<int64_t>::max();  // the most queries it is for
 };
-constexpr FlashKernel kFlashKernels[] = {{"flash40", 40, 128, 128, 512 * 40},    {"flash64", 64, 128, 128, 512 * 64},
-                                         {"flash80", 80, 128, 128, 512 * 80},    {"flash160_small", 160, 64, 128, 384 * 160, 256},
-                                         {"flash160", 160, 128, 128, 512 * 160}, {"flash512", 512, 64, 256, 94976}};
+constexpr std::string_view kFlashImage = "flash_attention.cu";
+constexpr FlashKernel kFlashKernels[] = {
+    {"flash40", kFlashImage, 40, 128, 128, 512 * 40},    {"flash64", kFlashImage, 64, 128, 128, 512 * 64},
+    {"flash80", kFlashImage, 80, 128, 128, 512 * 80},    {"flash160_small", kFlashImage, 160, 64, 128, 384 * 160, 256},
+    {"flash160", kFlashImage, 160, 128, 128, 512 * 160}, {"flash512", "wide_attention.cu", 512, 64, 256, 94976}};
 
 std::string entry(std::string_view kernel, DType type) {
   return fmt::format("{}_{}", kernel, name_of(type));
@@ -52,10 +54,10 @@ unsigned blocks(int64_t work, int64_t each) {
 }
 
 template <typename Params>
-void add_typed(std::vector<Kernel>& table, std::initializer_list<std::string_view> names) {
+void add_typed(std::vector<Kernel>& table, std::string_view image, std::initializer_list<std::string_view> names) {
   for (const std::string_view name : names)
     for (const DType type : {DType::f32, DType::f16, DType::bf16})
-      table.push_back({.name = entry(name, type), .parameter_bytes = sizeof(Params)});
+      table.push_back({.name = entry(name, type), .image = image, .parameter_bytes = sizeof(Params)});
 }
 
 void add_tiles(std::vector<Kernel>& table) {
@@ -65,13 +67,15 @@ void add_tiles(std::vector<Kernel>& table) {
         if (has_tile(kind, tile.shape))
           table.push_back(
               {.name = entry_of(kind, tile, type),
+               .image = kind == Product::Kind::conv ? "conv_product.cu" : "linear_product.cu",
                .parameter_bytes = kind == Product::Kind::conv ? sizeof(ConvProductParams) : sizeof(LinearProductParams),
                .dynamic_shared = static_cast<unsigned>(tile.shape.shared_bytes())});
 }
 
 template <typename Params>
 void add_pointwise(std::vector<Kernel>& table, std::string_view verb, std::initializer_list<int> each) {
-  for (const int n : each) table.push_back({.name = choose_pointwise(verb, 1, n).kernel, .parameter_bytes = sizeof(Params)});
+  for (const int n : each)
+    table.push_back({.name = choose_pointwise(verb, 1, n).kernel, .image = "pointwise.cu", .parameter_bytes = sizeof(Params)});
 }
 
 // Pixels of a slice and channels of a chunk, for at most `most` blocks of a picture; nullopt where one block has it all, and
@@ -101,17 +105,20 @@ std::optional<Cut> cut_picture(const GroupNormLayer& l, int64_t most) {
 std::vector<Kernel> make_table() {
   std::vector<Kernel> table;
   add_tiles(table);
-  add_typed<LinearParams>(table, {"linear_tile", "linear_row", "geglu_tile"});
-  add_typed<ConvParams>(table, {"conv_tile", "conv_narrow"});
-  add_typed<AttentionParams>(table, {"attention"});
+  add_typed<LinearParams>(table, "linear.cu", {"linear_tile", "linear_row", "geglu_tile"});
+  add_typed<ConvParams>(table, "conv.cu", {"conv_tile", "conv_narrow"});
+  add_typed<AttentionParams>(table, "attention.cu", {"attention"});
   for (Kernel& kernel : std::span(table).last(3)) kernel.dynamic_shared = kSharedLimit;
   for (const FlashKernel& k : kFlashKernels)
     for (const DType type : {DType::f16, DType::bf16})
-      table.push_back({.name = entry(k.name, type), .parameter_bytes = sizeof(AttentionParams), .dynamic_shared = k.shared});
-  add_typed<FinishParams>(table, {"finish"});
-  add_typed<NormParams>(table, {"group_norm", "layer_norm"});
-  add_typed<NormParams>(table, {"layer_norm_vectors"});
-  add_typed<SliceParams>(table, {"group_norm_vectors"});
+      table.push_back({.name = entry(k.name, type),
+                       .image = k.image,
+                       .parameter_bytes = sizeof(AttentionParams),
+                       .dynamic_shared = k.shared});
+  add_typed<FinishParams>(table, "finish.cu", {"finish"});
+  add_typed<NormParams>(table, "norm.cu", {"group_norm", "layer_norm"});
+  add_typed<NormParams>(table, "norm_vectors.cu", {"layer_norm_vectors"});
+  add_typed<SliceParams>(table, "norm_vectors.cu", {"group_norm_vectors"});
   for (Kernel& kernel : std::span(table).last(3)) kernel.dynamic_shared = kSharedLimit;
   add_pointwise<ActParams>(table, "act", {1, 4, 8});
   add_pointwise<MultiplyParams>(table, "multiply", {1, 4, 8});

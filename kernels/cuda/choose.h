@@ -25,9 +25,11 @@ struct Launch {
   bool cooperative = false;  // all blocks are resident at once, so that they may wait for one another
 };
 
-// Every entry the choosers name, the length of its parameter, and the most dynamic shared memory it is launched with.
+// Every entry the choosers name, the image that holds it (images.h), the length of its parameter, and the most dynamic shared
+// memory it is launched with.
 struct Kernel {
   std::string name;
+  std::string_view image;
   size_t parameter_bytes;
   unsigned dynamic_shared = 0;
 };

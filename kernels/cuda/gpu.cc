@@ -85,15 +85,17 @@ void Gpu::load_kernels() {
     driver_.check(result, "loading the kernels of {} on {}", image.name, name_);
     modules_.emplace_back(module, driver_.module_unload);
     for (const Kernel& kernel : kernels()) {
+      if (kernel.image != image.name) continue;
       Driver::Function function = nullptr;
-      if (driver_.module_function(&function, module, kernel.name.c_str()) != 0) continue;  // it is in another module
+      driver_.check(driver_.module_function(&function, module, kernel.name.c_str()), "finding {} on {}", kernel.name, name_);
       if (kernel.dynamic_shared > kPlainSharedBytes)
         driver_.check(driver_.function_attribute(function, Driver::kDynamicSharedBytes, static_cast<int>(kernel.dynamic_shared)),
                       "giving {} shared memory on {}", kernel.name, name_);
       entries_[kernel.name] = {function, kernel.parameter_bytes};
     }
   }
-  for (const Kernel& kernel : kernels()) invariant(entries_.contains(kernel.name), "no image holds the kernel {}", kernel.name);
+  for (const Kernel& kernel : kernels())
+    invariant(entries_.contains(kernel.name), "no image {} for the kernel {}", kernel.image, kernel.name);
 }
 
 Owned<Driver::Stream> Gpu::make_stream() {

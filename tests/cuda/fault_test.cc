@@ -8,7 +8,7 @@
 
 #include "core/error.h"
 #include "kernels/cuda/cuda_device.h"
-#include "kernels/cuda/images.h"
+#include "tests/cuda/virtual_gpu.h"
 
 namespace cudream {
 namespace {
@@ -32,11 +32,11 @@ testing::ExitedWithCode with(Code code) {
   return testing::ExitedWithCode(static_cast<int>(code));
 }
 
-class CudaFault : public testing::Test {
+class CudaFault : public VirtualGpuTest {
  protected:
   void SetUp() override {
+    VirtualGpuTest::SetUp();
     testing::GTEST_FLAG(death_test_style) = "threadsafe";  // starts the program anew, so that the driver sees the environment
-    if (std::getenv("CUDREAM_LIBCUDA") == nullptr || kernel_images().empty()) GTEST_SKIP() << "needs the virtual GPU";
   }
 };
 

@@ -78,15 +78,17 @@ TEST_F(Images, HoldPtxAndTheMachineCodeTheyName) {
   }
 }
 
-TEST_F(Images, TakeParametersOfTheStructsLength) {
-  std::map<std::string, size_t> compiled;
+TEST_F(Images, HoldTheKernelsOfTheTableWithParametersOfTheStructsLength) {
+  std::map<std::string, std::map<std::string, size_t>, std::less<>> compiled;  // by image
+  size_t entries = 0;
   for (const KernelImage& image : kernel_images())
     for (const Part& part : parts_of(image.fatbin))
-      if (part.ptx) compiled.merge(entries_of(part.payload));
-  EXPECT_EQ(compiled.size(), kernels().size());
+      if (part.ptx) entries += (compiled[std::string(image.name)] = entries_of(part.payload)).size();
+  EXPECT_EQ(entries, kernels().size());
   for (const Kernel& kernel : kernels()) {
-    ASSERT_TRUE(compiled.contains(kernel.name)) << kernel.name;
-    EXPECT_EQ(compiled[kernel.name], kernel.parameter_bytes) << kernel.name;
+    const auto image = compiled.find(kernel.image);
+    ASSERT_TRUE(image != compiled.end() && image->second.contains(kernel.name)) << kernel.image << " " << kernel.name;
+    EXPECT_EQ(image->second[kernel.name], kernel.parameter_bytes) << kernel.name;
   }
 }
 

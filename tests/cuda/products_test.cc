@@ -146,10 +146,10 @@ std::string read_all(const std::filesystem::path& path) {
   return {std::istreambuf_iterator<char>(in), {}};
 }
 
-class ProductsApart : public testing::Test {
+class ProductsApart : public VirtualGpuTest {
  protected:
   void SetUp() override {
-    if (std::getenv("CUDREAM_LIBCUDA") == nullptr) GTEST_SKIP() << "no virtual GPU";
+    VirtualGpuTest::SetUp();
     testing::FLAGS_gtest_death_test_style = "threadsafe";
   }
   static std::string place(const char* name) { return testing::TempDir() + "products_" + name; }
