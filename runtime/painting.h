@@ -142,11 +142,11 @@ class Painting {
   void preview(const StepInfo& step);
   int64_t fitting_decodes() const;  // how many pictures
   void decode(View latent);
-  void keep_decoded(std::span<const float> values, View scaled, size_t first);
+  void keep_decoded(std::vector<float> values, View scaled, size_t first);
   // What is not finite is done again in f32 (runtime/painting_finite.cc), for the pictures whose values it is.
   void mend_text(TextStates& states, const PromptChunks& prompt);
   void mend_step(const Tensor& clean, View latent, View extra, const FloatStep& step);
-  void mend(std::vector<float>& values, const std::string& stage, std::span<const size_t> pictures,
+  void mend(std::span<float> values, const std::string& stage, std::span<const size_t> pictures,
             const std::function<std::vector<float>(FloatCopy&)>& again);
   FloatCopy& in_float(const std::string& stage, std::span<const size_t> pictures);
   void trace(const char* name, View x, bool append = false);

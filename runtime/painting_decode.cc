@@ -45,23 +45,25 @@ void Painting::decode(View latent) {
     const View input = scaled, made = pictures.slice(0, 0, to - from);
     ops_.stage(fmt::format("decode {}", made.shape.str()), {&input, 1}, made,
                [&] { return nets_.autoencoder.decode(ops_, scaled); });
-    const std::vector<float> values = ops_.download(made);
-    if (real()) keep_decoded(values, scaled, static_cast<size_t>(from));
+    std::vector<float> values = ops_.download(made);
+    if (real()) keep_decoded(std::move(values), scaled, static_cast<size_t>(from));
   }
   if (real()) trace_decoded();
 }
 
 // Adds `values` of some pictures, decoded from `scaled`, to the pixels. `first`: the number of the first of them.
-void Painting::keep_decoded(std::span<const float> values, View scaled, size_t first) {
+void Painting::keep_decoded(std::vector<float> values, View scaled, size_t first) {
   const auto count = static_cast<size_t>(scaled.shape[0]), size = values.size() / count;
   for (size_t i = 0; i < count; i++) {
-    const std::span<const float> mine = values.subspan(i * size, size);
-    std::vector<float> picture(mine.begin(), mine.end());
     const View own = scaled.slice(0, static_cast<int64_t>(i), static_cast<int64_t>(i) + 1);
     const size_t whose = first + i;
-    mend(picture, "decode", {&whose, 1}, [&](FloatCopy& copy) { return copy.decode(ops_.download(own), own.shape); });
-    pixels_.insert(pixels_.end(), picture.begin(), picture.end());
+    mend(std::span(values).subspan(i * size, size), "decode", {&whose, 1},
+         [&](FloatCopy& copy) { return copy.decode(ops_.download(own), own.shape); });
   }
+  if (pixels_.empty())
+    pixels_ = std::move(values);
+  else
+    pixels_.insert(pixels_.end(), values.begin(), values.end());
 }
 
 }  // namespace cudream

@@ -42,10 +42,10 @@ FloatCopy& Painting::in_float(const std::string& stage, std::span<const size_t> 
   return *nets_.in_float;
 }
 
-void Painting::mend(std::vector<float>& values, const std::string& stage, std::span<const size_t> pictures,
+void Painting::mend(std::span<float> values, const std::string& stage, std::span<const size_t> pictures,
                     const std::function<std::vector<float>(FloatCopy&)>& again) {
   if (finite(values)) return;
-  values = again(in_float(stage, pictures));
+  std::ranges::copy(again(in_float(stage, pictures)), values.begin());
   if (!finite(values)) throw broken(stage);
 }
 

@@ -2,6 +2,7 @@
 #include "runtime/picture/convert.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <numbers>
 
@@ -15,6 +16,14 @@ constexpr size_t kColors = 3;
 // Where the value of pixel `at` and colour `c` lies.
 size_t index_of(Layout layout, size_t pixels, size_t at, size_t c) {
   return layout == Layout::hwc ? at * kColors + c : c * pixels + at;
+}
+
+// 255 times a value, to the nearest whole number (from the middle to the even one), within a byte. Float has no digits behind the
+// point from 2^23 on, so an addition rounds, and then whole numbers are compared: compilers make vectors of this, and not of
+// clamping floats, where a comparison might trap.
+uint8_t rounded_byte(float unit) {
+  constexpr float kWhole = 0x1.8p23f;
+  return static_cast<uint8_t>(std::clamp(std::bit_cast<int32_t>(unit * 255 + kWhole) - std::bit_cast<int32_t>(kWhole), 0, 255));
 }
 
 // The weights with which source pixels from `first` on make one pixel.
@@ -98,14 +107,14 @@ Image to_image(std::span<const float> values, int width, int height, Layout layo
                "cudream inspect --check whether the model is whole",
                bad, values.size());
   Image image{width, height, static_cast<int>(kColors), {}};
-  image.pixels.reserve(values.size());
-  for (size_t at = 0; at < pixels; ++at) {
-    for (size_t c = 0; c < kColors; ++c) {
-      const float value = values[index_of(layout, pixels, at, c)];
-      const float unit = std::clamp(range == Range::zero_one ? value : value / 2 + 0.5f, 0.0f, 1.0f);
-      image.pixels.push_back(static_cast<uint8_t>(std::nearbyint(unit * 255)));
-    }
-  }
+  image.pixels.resize(values.size());
+  const float scale = range == Range::zero_one ? 1.0f : 0.5f, shift = range == Range::zero_one ? 0.0f : 0.5f;
+  if (layout == Layout::hwc)
+    std::ranges::transform(values, image.pixels.begin(), [=](float v) { return rounded_byte(v * scale + shift); });
+  else
+    for (size_t c = 0; c < kColors; ++c)
+      for (size_t at = 0; at < pixels; ++at)
+        image.pixels[at * kColors + c] = rounded_byte(values[c * pixels + at] * scale + shift);
   return image;
 }
 
