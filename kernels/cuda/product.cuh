@@ -178,55 +178,88 @@ struct TileProduct {
     return true;
   }
 
-  // This lane's four sums of column group g (16 outputs) in the 8 rows numbered `eighth`, with the bias of their columns; for
-  // geglu value times gelu(gate).
-  __device__ Four sums_of(int eighth, int g, const Four& bias, const Four& gate_bias) const {
-    const int m = eighth / 2, r = eighth % 2;
-    Four f;
+  // This lane's four sums of column group g (16 outputs) in the 8 rows numbered `eighth`; not for geglu.
+  __device__ Four four(int eighth, int g) const {
+    const auto& s = sum[eighth / 2];
+    const int r = eighth % 2 * 2;
+    return {s[2 * g][r], s[2 * g][r + 1], s[2 * g + 1][r], s[2 * g + 1][r + 1]};
+  }
+  // `body(four, eighth, g)` for all of them, which it may change.
+  template <typename Body>
+  __device__ void change(const Body& body) {
 #pragma unroll
-    for (int j = 0; j < 4; j++) {
-      if constexpr (kGeglu) {
-        f.v[j] = (sum[m][4 * g + j][2 * r] + bias.v[j]) * gelu_short(sum[m][4 * g + j][2 * r + 1] + gate_bias.v[j]);
-      } else {
-        f.v[j] = sum[m][2 * g + j / 2][2 * r + j % 2] + bias.v[j];
+    for (int eighth = 0; eighth < 2 * kRowTiles; eighth++)
+#pragma unroll
+      for (int g = 0; g < kColTiles / 2; g++) {
+        Four f = four(eighth, g);
+        body(f, eighth, g);
+#pragma unroll
+        for (int j = 0; j < 4; j++) sum[eighth / 2][2 * g + j / 2][eighth % 2 * 2 + j % 2] = f.v[j];
       }
-    }
-    return f;
   }
 
-  __device__ void store(const ProductParams& p, int first_row, int first_column) const {
-    constexpr int kGroups = kColTiles / (kGeglu ? 4 : 2);
+  // What the epilogue asks for, one thing after another and each for all sums: a product that asks for nothing skips it all, and
+  // the loads of one thing wait neither for each other nor for a store. `first_row` and `first_column` are this lane's.
+  __device__ void finish(const ProductParams& p, int first_row, int first_column) {
     const EpilogueParams& e = p.epilogue;
-    const int lane = threadIdx.x % 32, outs = kGeglu ? p.outs / 2 : p.outs;
-    const int own = first_column / (kGeglu ? 2 : 1) + lane % 4 * 4;  // column of group 0
-    const bool per_picture = e.add.data != nullptr || e.gate.data != nullptr;
-    Four bias[kGroups] = {}, gate_bias[kGroups] = {};
-    if (e.bias != nullptr) {  // geglu's as stored: all values, then all gates
+    const auto inside = [&](int eighth, int g) { return first_row + eighth * 8 < p.rows && first_column + g * 16 < p.outs; };
+    const auto of_picture = [&](const PerChannel& v, int eighth, int g) {
+      return load4<T>(v, (first_row + eighth * 8) / p.rows_per_picture, first_column + g * 16);
+    };
+    if (e.bias != nullptr)
+      change([&](Four& f, int, int g) {
+        if (first_column + g * 16 < p.outs) f += load4<float>(e.bias, first_column + g * 16);
+      });
+    if (e.add.data != nullptr)
+      change([&](Four& f, int eighth, int g) {
+        if (inside(eighth, g)) f += of_picture(e.add, eighth, g);
+      });
+    if (e.act != Act::none) change([&](Four& f, int, int) { activate4(f, e.act); });
+    if (e.gate.data != nullptr)
+      change([&](Four& f, int eighth, int g) {
+        if (inside(eighth, g)) f *= of_picture(e.gate, eighth, g);
+      });
+    if (e.residual != nullptr)
+      change([&](Four& f, int eighth, int g) {
+        if (inside(eighth, g)) f += load4<T>(e.residual, place(p, first_row + eighth * 8, first_column + g * 16));
+      });
 #pragma unroll
-      for (int g = 0; g < kGroups; g++) {
-        if (own + g * 16 >= outs) continue;
-        bias[g] = load4<float>(e.bias, own + g * 16);
-        if (kGeglu) gate_bias[g] = load4<float>(e.bias, outs + own + g * 16);
-      }
+    for (int eighth = 0; eighth < 2 * kRowTiles; eighth++)
+#pragma unroll
+      for (int g = 0; g < kColTiles / 2; g++)
+        if (inside(eighth, g)) store4<T>(p.out, place(p, first_row + eighth * 8, first_column + g * 16), four(eighth, g));
+  }
+  __device__ static int64_t place(const ProductParams& p, int row, int column) {
+    return static_cast<int64_t>(row) * p.outs + column;
+  }
+
+  // Value times gelu(gate), with their biases: [outs] as stored, all values, then all gates.
+  __device__ void finish_geglu(const ProductParams& p, int first_row, int first_column) const {
+    constexpr int kGroups = kColTiles / 4;
+    const float* biases = p.epilogue.bias;
+    const int lane = threadIdx.x % 32, outs = p.outs / 2, own = first_column / 2 + lane % 4 * 4;  // column of group 0
+    Four bias[kGroups] = {}, gate_bias[kGroups] = {};
+#pragma unroll
+    for (int g = 0; g < kGroups; g++) {
+      if (biases == nullptr || own + g * 16 >= outs) continue;
+      bias[g] = load4<float>(biases, own + g * 16);
+      gate_bias[g] = load4<float>(biases, outs + own + g * 16);
     }
 #pragma unroll
     for (int eighth = 0; eighth < 2 * kRowTiles; eighth++) {
       const int row = first_row + eighth * 8 + lane / 4;
       if (row >= p.rows) continue;
-      const int picture = per_picture ? row / p.rows_per_picture : 0;
 #pragma unroll
       for (int g = 0; g < kGroups; g++) {
         const int column = own + g * 16;
         if (column >= outs) continue;
-        const int64_t at = static_cast<int64_t>(row) * outs + column;
-        Four f = sums_of(eighth, g, bias[g], gate_bias[g]);
-        if constexpr (!kGeglu) {
-          if (e.add.data != nullptr) f += load4<T>(e.add, picture, column);
-          activate4(f, e.act);
-          if (e.gate.data != nullptr) f *= load4<T>(e.gate, picture, column);
-          if (e.residual != nullptr) f += load4<T>(e.residual, at);
+        Four f;
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+          const float* s = sum[eighth / 2][4 * g + j] + eighth % 2 * 2;
+          f.v[j] = (s[0] + bias[g].v[j]) * gelu_short(s[1] + gate_bias[g].v[j]);
         }
-        store4<T>(p.out, at, f);
+        store4<T>(p.out, static_cast<int64_t>(row) * outs + column, f);
       }
     }
   }
@@ -284,7 +317,10 @@ struct TileProduct {
     }
     copy_wait<0>();
     if (gridDim.y > 1 && !reduce(p, shared)) return;
-    store(p, first_row + warp_row, first_column + warp_column);
+    if constexpr (kGeglu)
+      finish_geglu(p, first_row + warp_row, first_column + warp_column);
+    else
+      finish(p, first_row + warp_row + lane / 4, first_column + warp_column + lane % 4 * 4);
   }
 };
 
