@@ -36,8 +36,8 @@ std::string plan_prefix(const std::string& stage);
 Ops::Counts work_of(const Ops::Plan&, const std::string& prefix);
 double flops(const Ops::Counts&);
 
-// What a device reaches: the best product, and the best copy. No time is less than `seconds` of its work ("Roofline", Williams,
-// Waterman and Patterson 2009).
+// What a device reaches: in a product and in a copy that are large enough to show it. No time is less than `seconds` of its work
+// ("Roofline", Williams, Waterman and Patterson 2009).
 struct Roof {
   double gflops = 0, gbytes = 0;  // a second
   double seconds(const Count& work) const { return std::max(work.flops / gflops, work.bytes / gbytes) * 1e-9; }

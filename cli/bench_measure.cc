@@ -16,15 +16,31 @@ double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
-constexpr int kRounds = 5;  // the best of these is the roof
+constexpr int kRounds = 5;                              // the best of these counts
+constexpr double kLongCall = 3e-4;                      // seconds: starting a shorter call is a part of its time
+constexpr int64_t kLeastSide = 1024, kMostSide = 8192;  // of a square product
+constexpr int64_t kLeastCopy = int64_t{64} << 20, kMostCopy = int64_t{512} << 20;  // bytes: a small one may stay in a cache
+
+// 16-bit patterns that are normal numbers of either sign as f16, as bf16 and, in pairs, as f32: zeros would cost a card less
+// power.
+std::vector<uint16_t> numbers(int64_t count) {
+  std::vector<uint16_t> made(static_cast<size_t>(count));
+  uint32_t state = 1;
+  for (uint16_t& bits : made) {
+    state = state * 1664525 + 1013904223;
+    bits = static_cast<uint16_t>(0x3800 | (state >> 31 << 15) | (state >> 16 & 0x3ff));
+  }
+  return made;
+}
 
 // Calls `verb` so often a round, and returns the least seconds of one call. What it makes is downloaded at the end of a round,
 // since a device may still be at work when a verb returns.
 double least_seconds(Ops& ops, const Shape& shape, int calls, const std::function<Tensor(View)>& verb) {
   double least = 0;
+  const std::vector<uint16_t> values = numbers(shape.size() * size_of(ops.compute()) / 2);
   const auto body = [&] {
     const Tensor x = ops.make(ops.compute(), shape);
-    if (!ops.rehearsing()) ops.device().upload(x, std::vector<std::byte>(static_cast<size_t>(x.view().bytes())));
+    if (!ops.rehearsing()) ops.device().upload(x, std::as_bytes(std::span(values)));
     const float zero = 0;
     const Tensor sign = ops.upload(DType::f32, {1}, std::span(&zero, 1));
     for (int round = 0; round < kRounds; round++) {
@@ -38,6 +54,20 @@ double least_seconds(Ops& ops, const Shape& shape, int calls, const std::functio
   const Ops::Plan plan = ops.rehearse(body);
   ops.run(plan, body);
   return least;
+}
+
+// Seconds of a product of square matrices.
+double product_seconds(Ops& ops, int64_t side) {
+  WeightStore store;
+  const Linear layer = linear(store.root() / "peak", side, side, false);
+  const std::vector<uint16_t> weights = numbers(side * side);
+  store.fill(0, ops.device(), DType::f16, std::as_bytes(std::span(weights)));
+  return least_seconds(ops, {1, side, side}, 8, [&](View x) { return ops.linear(x, layer); });
+}
+
+double copy_seconds(Ops& ops, int64_t bytes) {
+  const int64_t rows = 1024, width = bytes / rows / size_of(ops.compute());
+  return least_seconds(ops, {1, rows, width}, 4, [&](View x) { return ops.cast(x, x.dtype); });
 }
 
 }  // namespace
@@ -120,17 +150,13 @@ double Roof::seconds(const Ops::Counts& work) const {
 }
 
 Roof measured_roof(Device& device) {
-  constexpr int64_t kRows = 1024, kWidth = 1024;  // small enough to stay in a processor's caches
-  constexpr int64_t kCopied = int64_t{64} << 20;  // bytes: large enough to leave them
-  const std::vector<float> weights(kWidth * kWidth, 0.01f);
-  WeightStore store;
-  const Linear layer = linear(store.root() / "peak", kWidth, kWidth, false);
-  store.fill(0, device, DType::f32, std::as_bytes(std::span(weights)));
   Ops ops(device);
-  const double product = least_seconds(ops, {1, kRows, kWidth}, 8, [&](View x) { return ops.linear(x, layer); });
-  const auto width = kCopied / 1024 / static_cast<int64_t>(size_of(ops.compute()));
-  const double copy = least_seconds(ops, {1, 1024, width}, 4, [&](View x) { return ops.cast(x, x.dtype); });
-  return {.gflops = 2e-9 * kRows * kWidth * kWidth / product, .gbytes = 2e-9 * static_cast<double>(kCopied) / copy};
+  int64_t side = kLeastSide, copied = kLeastCopy;
+  double product = product_seconds(ops, side), copy = copy_seconds(ops, copied);
+  while (product < kLongCall && side < kMostSide) product = product_seconds(ops, side *= 2);
+  while (copy < kLongCall && copied < kMostCopy) copy = copy_seconds(ops, copied *= 2);
+  const auto n = static_cast<double>(side);
+  return {.gflops = 2e-9 * n * n * n / product, .gbytes = 2e-9 * static_cast<double>(copied) / copy};
 }
 
 }  // namespace cudream
