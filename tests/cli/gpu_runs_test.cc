@@ -53,9 +53,11 @@ TEST(GpuTinyAutoencoder, FollowsTheReference) {
   check_golden_run("sd1/txt2img_taesd", "--device cuda --precision f32 --vae '" + golden_model("taesd").string() + "'", kFloat);
 }
 
+// float16 keeps more digits than bfloat16; the golden set's limits for each: text, network, latents, image.
+constexpr Limits kF16{2e-3, 5e-3, 8e-3, 4e-3};
+
 TEST(GpuHalf, StaysNear) {
-  // float16 keeps more digits than bfloat16; the golden set's limits for each: text, network, latents, image.
-  check_golden_run("sd1/txt2img_ddim5", "--device cuda --precision f16", {2e-3, 5e-3, 8e-3, 4e-3});
+  check_golden_run("sd1/txt2img_ddim5", "--device cuda --precision f16", kF16);
   check_golden_run("sd1/txt2img_ddim5", "--device cuda --precision bf16", kBf16);
 }
 
@@ -63,6 +65,14 @@ TEST(GpuHalf, StaysNear) {
 TEST(GpuLibraries, FollowTheReference) {
   if (const std::string absent = why_no_blas(); !absent.empty()) GTEST_SKIP() << absent;
   check_golden_run("sd1/txt2img_ddim5", "--device cuda --precision f32 --gemm cublaslt", kFloat);
+}
+
+TEST(GpuLibraries, StayNearInHalfPrecision) {
+  for (const std::string& absent : {why_no_blas(), why_no_dnn()})
+    if (!absent.empty()) GTEST_SKIP() << absent;
+  const std::string options = "--device cuda --gemm cublaslt --conv cudnn --attention cudnn --precision ";
+  check_golden_run("sd1/txt2img_ddim5", options + "f16", kF16);
+  check_golden_run("sd1/txt2img_ddim5", options + "bf16", kBf16);
 }
 
 const std::string kTiny = "generate house -m '" + (golden() / "models" / "sd1.safetensors").string() +
