@@ -202,7 +202,9 @@ struct TileProduct {
   // the loads of one thing wait neither for each other nor for a store. `first_row` and `first_column` are this lane's.
   __device__ void finish(const ProductParams& p, int first_row, int first_column) {
     const EpilogueParams& e = p.epilogue;
-    const auto inside = [&](int eighth, int g) { return first_row + eighth * 8 < p.rows && first_column + g * 16 < p.outs; };
+    const int64_t own = static_cast<int64_t>(first_row) * p.outs + first_column;
+    const int rows_left = p.rows - first_row, columns_left = p.outs - first_column;
+    const auto inside = [&](int eighth, int g) { return eighth * 8 < rows_left && g * 16 < columns_left; };
     const auto of_picture = [&](const PerChannel& v, int eighth, int g) {
       return load4<T>(v, (first_row + eighth * 8) / p.rows_per_picture, first_column + g * 16);
     };
@@ -221,16 +223,13 @@ struct TileProduct {
       });
     if (e.residual != nullptr)
       change([&](Four& f, int eighth, int g) {
-        if (inside(eighth, g)) f += load4<T>(e.residual, place(p, first_row + eighth * 8, first_column + g * 16));
+        if (inside(eighth, g)) f += load4<T>(e.residual, own + eighth * 8 * p.outs + g * 16);
       });
 #pragma unroll
     for (int eighth = 0; eighth < 2 * kRowTiles; eighth++)
 #pragma unroll
       for (int g = 0; g < kColTiles / 2; g++)
-        if (inside(eighth, g)) store4<T>(p.out, place(p, first_row + eighth * 8, first_column + g * 16), four(eighth, g));
-  }
-  __device__ static int64_t place(const ProductParams& p, int row, int column) {
-    return static_cast<int64_t>(row) * p.outs + column;
+        if (inside(eighth, g)) store4<T>(p.out, own + eighth * 8 * p.outs + g * 16, four(eighth, g));
   }
 
   // Value times gelu(gate), with their biases: [outs] as stored, all values, then all gates.
