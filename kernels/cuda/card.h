@@ -8,7 +8,7 @@ struct Card {
   int multiprocessors = 0;
   int shared_bytes = 0;     // of one multiprocessor
   double mma_cycles = 0;    // of one m16n8k16 with sums in float, on one of the four parts of a multiprocessor
-  double l2_bytes = 0;      // read from L2; assumed, data sheets do not say
+  double l2_bytes = 0;      // read from L2; data sheets do not say: measured on 9.0, else assumed
   double memory_bytes = 0;  // to and from device memory
 };
 

@@ -1,7 +1,9 @@
 // The model of time counts the cycles of one multiprocessor. A step of the depth costs a block the longest of its tensor, shared
 // memory and L2 cycles, counted from the tile's instructions and bytes; blocks that share a multiprocessor add up; a block alone
-// also pays the latency that its few warps cannot hide. Sharing a tile costs writing and reading the shares. What is marked
-// assumed waits for a measurement on a card; the rest are counts.
+// also pays the latency that its few warps cannot hide. Sharing a tile costs writing and reading the shares. What is no count is
+// fitted to times of 40 layers in every tile and split on an H200 (bench/tiles.cu): modelled times are within 8 % (the root of
+// the mean square), and the choices cost 0.6 % more than the best tile and split of each layer. On other cards the fitted figures
+// are assumed.
 #include "kernels/cuda/product.h"
 
 #include <fmt/format.h>
@@ -16,10 +18,10 @@ namespace {
 constexpr int64_t kFewRows = 4;  // up to here reading the weights once per row beats a mostly empty tile
 constexpr int kMostSplits = 16, kFewestSteps = 8;
 constexpr double kClearlyBetter = 0.98;  // a later candidate must be: the first ones have fewer blocks
-constexpr double kStepLatency = 120;     // assumed: barrier, ldmatrix, first mma
-constexpr double kFillLatency = 1200;    // assumed: until the first step has arrived
-constexpr double kOutBytes = 32;         // assumed: written a cycle
-constexpr double kShareReadBytes = 64;   // assumed: read from L2 a cycle
+constexpr double kStepLatency = 240;     // fitted: barrier, ldmatrix, first mma
+constexpr double kFillLatency = 2300;    // fitted: until the first step has arrived
+constexpr double kOutBytes = 9;          // fitted: written a cycle, with what the epilogue reads
+constexpr double kShareReadBytes = 66;   // fitted: read from L2 a cycle
 constexpr int kReservedShared = 1024;    // of every block, by the driver
 constexpr double kSharedBytes = 128;     // a cycle
 constexpr double kMmaRows = 16, kMmaCols = 8;
@@ -52,17 +54,6 @@ double least_bytes(const Product& p) {
   return 2 * (m * channels + n * channels * static_cast<double>(p.taps) + m * outs);
 }
 
-double cycles_of(const Product& p, const TileShape& t, int splits, const Card& c) {
-  const int64_t each = ceil_div(tiles_of(p, t) * splits, c.multiprocessors), room = resident(t, c);
-  const int64_t steps = ceil_div(p.steps(), splits);
-  const double sums = t.rows * t.cols;
-  const double shares = splits > 1 ? sums * 4 * (1 / kOutBytes + splits / kShareReadBytes) : 0;
-  double total = 0;
-  for (int64_t left = each; left > 0; left -= room)
-    total += static_cast<double>(steps) * step_cycles(t, c, std::min(left, room)) + kFillLatency + sums * 2 / kOutBytes + shares;
-  return std::max(total, least_bytes(p) / c.memory_bytes);
-}
-
 }  // namespace
 
 Provider provider_of(const Product& p) {
@@ -81,6 +72,17 @@ std::string entry_of(Product::Kind kind, const NamedTile& tile, DType type) {
   return fmt::format("{}_{}_{}", kNames[static_cast<size_t>(kind)], tile.name, name_of(type));
 }
 
+double tile_cycles(const Product& p, const TileShape& t, int splits, const Card& c) {
+  const int64_t each = ceil_div(tiles_of(p, t) * splits, c.multiprocessors), room = resident(t, c);
+  const int64_t steps = ceil_div(p.steps(), splits);
+  const double sums = t.rows * t.cols;
+  const double shares = splits > 1 ? sums * 4 * (1 / kOutBytes + splits / kShareReadBytes) : 0;
+  double total = 0;
+  for (int64_t left = each; left > 0; left -= room)
+    total += static_cast<double>(steps) * step_cycles(t, c, std::min(left, room)) + kFillLatency + sums * 2 / kOutBytes + shares;
+  return std::max(total, least_bytes(p) / c.memory_bytes);
+}
+
 TileChoice choose_tile(const Product& p, const Card& card) {
   invariant(provider_of(p) == Provider::tiles, "a tile for a product of {} x {} that tiles do not serve", p.rows, p.outs);
   TileChoice best;
@@ -88,7 +90,7 @@ TileChoice choose_tile(const Product& p, const Card& card) {
     if (!has_tile(p.kind, tile.shape)) continue;
     for (int splits = 1; splits <= kMostSplits; splits++) {
       if (splits > 1 && p.steps() / splits < kFewestSteps) break;
-      const double cycles = cycles_of(p, tile.shape, splits, card);
+      const double cycles = tile_cycles(p, tile.shape, splits, card);
       if (best.cycles == 0 || cycles < best.cycles * kClearlyBetter) best = {tile, splits, cycles};
     }
   }

@@ -48,6 +48,8 @@ struct TileChoice {
 // The tile and split with the least modelled time for kBranches pictures, the two branches of guidance.
 inline constexpr int kBranches = 2;
 TileChoice choose_tile(const Product&, const Card&);
+// Modelled, of any tile and split.
+double tile_cycles(const Product&, const TileShape&, int splits, const Card&);
 
 // Room for the shares of one launch; a product that needs more is launched a piece at a time. At the splits that are chosen, a
 // piece keeps every card busy.

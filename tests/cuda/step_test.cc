@@ -120,9 +120,9 @@ struct Modelled {
   double most;        // times the limit
   double most_bytes;  // of GroupNorms, times those that must move
 };
-const Modelled kModelled[] = {{"RTX 4090", card_of(89, 128, 102400, 2520000, 10501000, 384), 2520, 1.05, 1.08},
-                              {"A100", card_of(80, 108, 167936, 1410000, 1593000, 5120), 1410, 1.28, 1.06},
-                              {"H200", card_of(90, 132, 233472, 1980000, 3201000, 6144), 1980, 1.46, 1.06}};
+const Modelled kModelled[] = {{"RTX 4090", card_of(89, 128, 102400, 2520000, 10501000, 384), 2520, 1.09, 1.08},
+                              {"A100", card_of(80, 108, 167936, 1410000, 1593000, 5120), 1410, 1.44, 1.06},
+                              {"H200", card_of(90, 132, 233472, 1980000, 3201000, 6144), 1980, 1.49, 1.06}};
 
 // A call is a launch, but for a product whose workspace is too small for it and a GroupNorm of more pictures than are resident
 // at once. Concatenations are none.
