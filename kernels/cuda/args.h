@@ -118,12 +118,16 @@ struct NormParams {
 struct SliceParams {
   static constexpr int kThreads = 320;     // the most of a block: one vector of channels each
   static constexpr int kBlocksAtOnce = 2;  // on a multiprocessor
-  static constexpr int kMomentBytes = 16;
+  static constexpr int kMomentBytes = 16;  // of a slice in a group
+  static constexpr int kRunBytes = 12;     // of a thread in a group
   NormParams norm;
   void* parts;         // [N,groups,slices] of Moments
   unsigned* barriers;  // [N,chunks]: grid_barrier.cuh
   int slice;           // pixels
   int chunk;           // channels, whole groups
+  int groups;          // of a chunk
+  int each;            // channels of a group
+  int rows;            // pixels that a block reads at once
   int runs;            // groups that share a vector of channels, at most
   int held;            // vectors that a thread keeps in shared memory
 };

@@ -28,7 +28,7 @@ constexpr int64_t kSliceThreads = SliceParams::kThreads;
 constexpr int64_t kReservedShared = 1024;  // of a block, for the system (CUDA C++ Programming Guide, compute capability 8.x)
 constexpr int64_t kMostPictures = 65535;   // of a grid
 constexpr int64_t kHeldChannels = 1280, kHeldRows = 24;  // of a LayerNorm that keeps rows in registers
-constexpr unsigned kHeldThreads = 256;
+constexpr unsigned kHeldThreads = 768;
 
 // Attention on tensor cores. Where blocks of 128 queries would be too few for a card, those of 64 come first.
 struct FlashKernel {
@@ -180,13 +180,14 @@ std::optional<Slices> choose_slices(const GroupNormLayer& l, const Card& card) {
   const int64_t rows = kSliceThreads / columns, threads = columns * rows;  // vectors that a block takes at once
   // A vector begins at a multiple of what it has in common with a group.
   const int64_t runs = (each - std::gcd(each, vector) + vector - 1) / each + 1;
-  const int64_t sums = std::max(threads * runs * SliceParams::kMomentBytes, chunk * kAffineBytes);
+  const int64_t sums = threads * runs * SliceParams::kRunBytes + chunk * kAffineBytes;
   const int64_t room = std::min<int64_t>(kSharedLimit, card.shared_bytes / SliceParams::kBlocksAtOnce - kReservedShared) - sums;
   const int64_t held = std::clamp<int64_t>(room / (threads * kVectorBytes), 0, (pixels + rows - 1) / rows);
   const Dim grid{blocks(l.pixels, pixels), blocks(l.channels, chunk), 1};
   return Slices{.pixels = pixels,
                 .count = grid.x,
                 .chunk = chunk,
+                .rows = rows,
                 .runs = runs,
                 .held = held,
                 .most = grid.x == 1 ? kMostPictures : at_once / (grid.x * grid.y),

@@ -66,7 +66,7 @@ struct GroupNormLayer {
 // picture wait for one another, so a launch has no more than `most` pictures: then all its blocks are resident, two on each
 // multiprocessor. The slices are so many that the branches of guidance fill the card.
 struct Slices {
-  int64_t pixels, count, chunk, runs, held;
+  int64_t pixels, count, chunk, rows, runs, held;
   int64_t most;
   Launch launch;  // of one picture
 };

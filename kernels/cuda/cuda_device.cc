@@ -192,6 +192,7 @@ class CudaDevice final : public Device {
   // As many pictures at a time as are resident and the scratch memory has room for: the work of one does not depend on it.
   void norm_by_slices(const Slices& s, NormParams p, int64_t pictures, int64_t element_bytes) {
     const int64_t channel_bytes = p.pixels * element_bytes;  // of one picture
+    const int64_t each = p.channels / p.groups;              // channels of a group
     const int64_t part_bytes = s.count * p.groups * SliceParams::kMomentBytes;
     const int64_t some = std::min(s.most, (kScratchBytes - kBarriers * static_cast<int64_t>(sizeof(unsigned))) / part_bytes);
     const auto *x = static_cast<const std::byte*>(p.x), *x2 = static_cast<const std::byte*>(p.x2);
@@ -207,6 +208,9 @@ class CudaDevice final : public Device {
                                       .barriers = barriers_,
                                       .slice = kernel_int(s.pixels),
                                       .chunk = kernel_int(s.chunk),
+                                      .groups = kernel_int(s.chunk / each),
+                                      .each = kernel_int(each),
+                                      .rows = kernel_int(s.rows),
                                       .runs = kernel_int(s.runs),
                                       .held = kernel_int(s.held)});
     }

@@ -3,9 +3,10 @@
 // GroupNorm in one launch of (slices, chunks, N) blocks: a slice is some pixels, a chunk some groups with all their channels, so
 // that every access runs along memory. A thread keeps one vector of channels and steps over the slice's pixels.
 //   1. The block copies its slice of x into shared memory, as much as has room (`held`).
-//   2. A thread sums distances from its own first pixel, a value that is exact, so a mean far from zero costs no digits. Its
-//      channels, the threads of the block, and the slices of the picture are joined in this order, each always in the same, by
-//      the formula of Chan, Golub and LeVeque ("Updating formulae", 1979).
+//   2. A thread sums distances from its own first pixel, a value that is exact, so a mean far from zero costs no digits. The
+//      threads of the block, and then the slices of the picture, are joined each in a fixed order, as distances from the mean of
+//      the first of them: the shifted data algorithm of Chan, Golub and LeVeque ("Algorithms for computing the sample variance",
+//      1983).
 //   3. Between the block's sums and those of the picture stands a barrier across the blocks of a chunk, which must all be
 //      resident: the host starts no more pictures at once (choose.cc). A chunk of one slice needs none.
 //   4. The block normalizes what it holds. x is read once and written once, but for what had no room: that is read again, from
@@ -14,6 +15,10 @@
 //
 // LayerNorm: a warp holds a row in registers, reads it once and writes it once. Gain and bias lie in shared memory for the 24
 // rows of a block: read from L2 by every row they would be two thirds of all bytes.
+//
+// Both wait for memory more than they compute, so all loads of a thread are on their way before the first is used, gains and
+// biases with them, and nothing branches between values.
+#include "kernels/cuda/activation.cuh"
 #include "kernels/cuda/grid_barrier.cuh"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/tensor_core.cuh"
@@ -22,7 +27,7 @@
 namespace cudream {
 namespace {
 
-constexpr int kRowWarps = 8, kRowsPerWarp = 3;
+constexpr int kRowWarps = 24;        // a row each
 constexpr int kMostChannels = 1280;  // of a LayerNorm
 
 // What is known of some of a group's elements: how many they are, their mean as pivot + rest, and `squares`, the sum of squared
@@ -32,25 +37,35 @@ struct __align__(16) Moments {
 };
 static_assert(sizeof(Moments) == SliceParams::kMomentBytes);
 
-// The moments of both together. Either may be of no elements.
-__device__ inline Moments joined(const Moments& a, const Moments& b) {
-  if (b.count == 0) return a;
-  if (a.count == 0) return b;
-  const float count = a.count + b.count, share = b.count / count, distance = b.pivot - a.pivot + (b.rest - a.rest);
-  return {a.pivot, fmaf(distance, share, a.rest), fmaf(distance * distance, a.count * share, a.squares + b.squares), count};
+// Those of one thread in a group, whose number is known.
+struct Run {
+  float pivot, rest, squares;
+};
+static_assert(sizeof(Run) == SliceParams::kRunBytes);
+
+// i / n of i below 2^20, as i + 1/2 is further from a multiple of n than floats are from one another; integers take a tenfold.
+__device__ inline int quotient(int i, int n) {
+  return static_cast<int>((static_cast<float>(i) + 0.5f) * __fdividef(1, static_cast<float>(n)));
 }
 
 // The moments of part(0) .. part(parts - 1) together, by a whole warp; in every lane.
 template <typename Part>
 __device__ Moments join(int parts, const Part& part) {
-  Moments all{};
-  for (int i = threadIdx.x % kWarp; i < parts; i += kWarp) all = joined(all, part(i));
-  for (int step = kWarp / 2; step > 0; step /= 2) {
-    const auto below = [step](float x) { return __shfl_down_sync(kAllLanes, x, step); };
-    all = joined(all, {below(all.pivot), below(all.rest), below(all.squares), below(all.count)});
+  const Moments base = part(0);
+  float sum = 0, squares = 0, count = 0;
+#pragma unroll 2
+  for (int i = threadIdx.x % kWarp; i < parts; i += kWarp) {
+    const Moments m = part(i);
+    const float distance = m.pivot - base.pivot + (m.rest - base.rest), weighted = m.count * distance;
+    sum += weighted;
+    squares += fmaf(weighted, distance, m.squares);
+    count += m.count;
   }
-  const auto first = [](float x) { return __shfl_sync(kAllLanes, x, 0); };
-  return {first(all.pivot), first(all.rest), first(all.squares), first(all.count)};
+  sum = warp_sum(sum);
+  squares = warp_sum(squares);
+  count = warp_sum(count);
+  const float mean = __fdividef(sum, count);
+  return {base.pivot, base.rest + mean, fmaf(-sum, mean, squares), count};
 }
 
 // The part of a slice that is this thread's: a vector of channels in every `rows`-th pixel.
@@ -66,8 +81,8 @@ struct Share {
 
   __device__ Share(const SliceParams& p, void* shared) {
     columns = p.chunk / kVector<T>;
-    rows = blockDim.x / columns;
-    row = threadIdx.x / columns;
+    rows = p.rows;
+    row = quotient(threadIdx.x, columns);
     column = (threadIdx.x - row * columns) * kVector<T>;
     first = blockIdx.x * p.slice + row;
     const int end = row < rows ? min(p.norm.pixels, (blockIdx.x + 1) * p.slice) : 0;  // threads beyond the last row have none
@@ -83,167 +98,213 @@ struct Share {
   }
 
   __device__ T* place(int k) const { return held + k * rows * columns * kVector<T>; }
+  // Starts the copies.
   __device__ void hold() const {
+#pragma unroll 4
     for (int k = 0; k < min(count, most_held); k++) copy16(shared_address(place(k)), x + k * stride);
     copy_commit();
-    copy_wait<0>();
   }
-  // The k-th vector.
-  __device__ void load(int k, float (&values)[kVector<T>]) const {
-    if (k < most_held)
-      load_neighbours(place(k), values);
-    else
-      load_neighbours(x + k * stride, values);
+  __device__ uint4 load(int k) const {
+    if (k < most_held) return *reinterpret_cast<const uint4*>(place(k));
+    return *reinterpret_cast<const uint4*>(x + k * stride);
+  }
+  // Calls body(values) for one vector after the other, `kAhead` of them on their way at once.
+  template <int kAhead, typename Body>
+  __device__ void each_vector(const Body& body) const {
+#pragma unroll 1
+    for (int k = 0; k < count; k += kAhead) {
+      uint4 bits[kAhead];
+#pragma unroll
+      for (int i = 0; i < kAhead; i++)
+        if (k + i < count) bits[i] = load(k + i);
+#pragma unroll
+      for (int i = 0; i < kAhead; i++)
+        if (k + i < count) {
+          float values[kVector<T>];
+          unpack<T>(bits[i], values);
+          body(values);
+        }
+    }
   }
 };
 
-// The moments of this thread's vector, one for each group that has channels in it.
+// The moments of this thread's vector, one for each group that has channels in it: of all its channels from one pivot.
 template <typename T>
-__device__ void sum_vector(const Share<T>& mine, int each, Moments* runs) {
+__device__ void sum_vector(const Share<T>& mine, int each, Run* runs) {
   if (mine.count == 0) return;
-  float pivot[kVector<T>], sum[kVector<T>] = {}, squares[kVector<T>] = {};
-  mine.load(0, pivot);
-#pragma unroll 4
-  for (int k = 1; k < mine.count; k++) {
-    float x[kVector<T>];
-    mine.load(k, x);
+  constexpr int kChannels = kVector<T>;
+  const int ahead = each - mine.column % each;  // channels of the first group from here on
+  float pivot[kChannels], sum[kChannels] = {}, squares[kChannels] = {};
+  unpack<T>(mine.load(0), pivot);
+  int left = ahead;
 #pragma unroll
-    for (int i = 0; i < kVector<T>; i++) {
+  for (int i = 1; i < kChannels; i++) {
+    left = left > 1 ? left - 1 : each;
+    if (left < each) pivot[i] = pivot[i - 1];
+  }
+  mine.template each_vector<4>([&](const float(&x)[kChannels]) {
+#pragma unroll
+    for (int i = 0; i < kChannels; i++) {
       const float distance = x[i] - pivot[i];
       sum[i] += distance;
       squares[i] = fmaf(distance, distance, squares[i]);
     }
-  }
-  const float count = static_cast<float>(mine.count);
-  int left = each - mine.column % each;  // channels of the group from here on
-  Moments run{};
+  });
+  left = ahead;
+  float all = 0, all_squares = 0, count = 0;
 #pragma unroll
-  for (int i = 0; i < kVector<T>; i++) {
-    const float rest = sum[i] / count;
-    run = joined(run, {pivot[i], rest, fmaf(-sum[i], rest, squares[i]), count});
-    if (--left > 0 && i + 1 < kVector<T>) continue;
-    *runs++ = run;
-    run = {};
+  for (int i = 0; i < kChannels; i++) {
+    all += sum[i];
+    all_squares += squares[i];
+    count += static_cast<float>(mine.count);
+    if (--left > 0 && i + 1 < kChannels) continue;
+    const float rest = __fdividef(all, count);
+    *runs++ = {pivot[i], rest, fmaf(-all, rest, all_squares)};
+    all = all_squares = count = 0;
     left = each;
   }
 }
 
 // What the slices have of a group of this block's chunk.
 __device__ inline Moments* parts_of(const SliceParams& p, int group) {
-  const int before = blockIdx.y * (p.chunk / (p.norm.channels / p.norm.groups));
-  return static_cast<Moments*>(p.parts) + (static_cast<int64_t>(blockIdx.z) * p.norm.groups + before + group) * gridDim.x;
+  return static_cast<Moments*>(p.parts) +
+         (static_cast<int64_t>(blockIdx.z) * p.norm.groups + blockIdx.y * p.groups + group) * gridDim.x;
 }
 
-// Writes this slice's part of each group of the chunk. `runs` [rows,columns,p.runs].
-template <typename T>
-__device__ void sum_slice(const SliceParams& p, const Share<T>& mine, Moments* runs) {
-  const int each = p.norm.channels / p.norm.groups;
-  sum_vector(mine, each, runs + threadIdx.x * p.runs);
-  __syncthreads();
-
-  const int begin = blockIdx.x * p.slice, rows = min(mine.rows, min(p.norm.pixels, begin + p.slice) - begin);
-  for (int group = threadIdx.x / kWarp; group < p.chunk / each; group += blockDim.x / kWarp) {
-    const int first = group * each / kVector<T>, columns = ((group + 1) * each - 1) / kVector<T> - first + 1;
-    const Moments all = join(rows * columns, [&](int i) {
-      const int row = i / columns, column = first + i - row * columns, before = column * kVector<T> / each;
-      return runs[(row * mine.columns + column) * p.runs + group - before];
-    });
-    if (threadIdx.x % kWarp == 0) parts_of(p, group)[blockIdx.x] = all;
-  }
-}
-
-// y = (x - pivot) * scale + shift
+// y = (x - pivot) * scale + shift; of a channel whose group is not known yet, gain and bias.
 struct Affine {
   float pivot, scale, shift;
 };
 
-// Joins the slices of each group, and normalizes. `channel` [chunk].
-template <typename T>
-__device__ void scale_slice(const SliceParams& p, const Share<T>& mine, Affine* channel) {
-  const int channels = p.norm.channels, each = channels / p.norm.groups, before = blockIdx.y * p.chunk;
-  for (int group = threadIdx.x / kWarp; group < p.chunk / each; group += blockDim.x / kWarp) {
-    const Moments all = join(gridDim.x, [&](int slice) { return parts_of(p, group)[slice]; });
-    const float scale = rsqrtf(all.squares / all.count + p.norm.eps);
-    for (int c = group * each + threadIdx.x % kWarp; c < (group + 1) * each; c += kWarp) {
-      const float of_channel = scale * p.norm.gain[before + c];
-      channel[c] = {all.pivot, of_channel, fmaf(-all.rest, of_channel, p.norm.bias[before + c])};
-    }
+// A warp makes gain and bias of a group's channels what they do to x.
+__device__ inline void normalize(const SliceParams& p, int group, const Moments& all, Affine* channel) {
+  const float variance = all.squares < 0 ? 0 : all.squares / all.count;  // NaN stays NaN
+  const float scale = rsqrtf(variance + p.norm.eps);
+  for (int c = group * p.each + threadIdx.x % kWarp; c < (group + 1) * p.each; c += kWarp) {
+    const float of_channel = scale * channel[c].scale;
+    channel[c] = {all.pivot, of_channel, fmaf(-all.rest, of_channel, channel[c].shift)};
   }
+}
+
+// Writes this slice's part of each group of the chunk, or what becomes of the channels where it is the only one.
+// `runs` [rows,columns,p.runs], `channel` [chunk].
+template <typename T>
+__device__ void sum_slice(const SliceParams& p, const Share<T>& mine, Run* runs, Affine* channel) {
+  sum_vector(mine, p.each, runs + threadIdx.x * p.runs);
   __syncthreads();
 
+  const int begin = blockIdx.x * p.slice, pixels = min(p.norm.pixels, begin + p.slice) - begin;
+  const int rows = min(mine.rows, pixels), least = pixels / mine.rows, more = pixels - least * mine.rows;  // pixels of each row
+  for (int group = threadIdx.x / kWarp; group < p.groups; group += blockDim.x / kWarp) {
+    const int first = group * p.each / kVector<T>, columns = ((group + 1) * p.each - 1) / kVector<T> - first + 1;
+    const int before = group - first * kVector<T> / p.each;  // groups that begin in the first column too
+    const Moments all = join(rows * columns, [&](int i) {
+      const int row = quotient(i, columns), column = first + i - row * columns;
+      const Run& run = runs[(row * mine.columns + column) * p.runs + (column == first ? before : 0)];
+      const int channels = min((group + 1) * p.each, (column + 1) * kVector<T>) - max(group * p.each, column * kVector<T>);
+      return Moments{run.pivot, run.rest, run.squares, static_cast<float>((least + (row < more ? 1 : 0)) * channels)};
+    });
+    if (gridDim.x == 1)
+      normalize(p, group, all, channel);
+    else if (threadIdx.x % kWarp == 0)
+      parts_of(p, group)[blockIdx.x] = all;
+  }
+}
+
+__device__ inline void join_slices(const SliceParams& p, Affine* channel) {
+  for (int group = threadIdx.x / kWarp; group < p.groups; group += blockDim.x / kWarp)
+    normalize(p, group, join(gridDim.x, [&](int slice) { return parts_of(p, group)[slice]; }), channel);
+}
+
+template <typename T>
+__device__ void scale_slice(const SliceParams& p, const Share<T>& mine, const Affine* channel) {
   Affine of[kVector<T>];
 #pragma unroll
   for (int i = 0; i < kVector<T>; i++) of[i] = channel[mine.column + i];
-  T* out = static_cast<T*>(p.norm.out) + (static_cast<int64_t>(blockIdx.z) * p.norm.pixels + mine.first) * channels + before +
-           mine.column;
-  for (int k = 0; k < mine.count; k++, out += mine.rows * channels) {
-    float x[kVector<T>];
-    mine.load(k, x);
+  T* out = static_cast<T*>(p.norm.out) + (static_cast<int64_t>(blockIdx.z) * p.norm.pixels + mine.first) * p.norm.channels +
+           blockIdx.y * p.chunk + mine.column;
+  mine.template each_vector<2>([&](float(&x)[kVector<T>]) {
 #pragma unroll
-    for (int i = 0; i < kVector<T>; i++) x[i] = activate(fmaf(x[i] - of[i].pivot, of[i].scale, of[i].shift), p.norm.act);
+    for (int i = 0; i < kVector<T>; i++) x[i] = fmaf(x[i] - of[i].pivot, of[i].scale, of[i].shift);
+    activate_all(x, p.norm.act);
     store_neighbours(out, x);
-  }
+    out += mine.rows * p.norm.channels;
+  });
 }
 
 template <typename T>
 __device__ void group_norm(const SliceParams& p) {
-  extern __shared__ __align__(16) char shared[];  // what is held; behind it the moments of all threads, then the channels
+  extern __shared__ __align__(16) char shared[];  // what is held; behind it the moments of all threads, and the channels
   const Share<T> mine(p, shared);
-  char* sums = shared + p.held * mine.rows * mine.columns * 16;
+  auto* runs = reinterpret_cast<Run*>(shared + p.held * mine.rows * mine.columns * 16);
+  auto* channel = reinterpret_cast<Affine*>(runs + mine.rows * mine.columns * p.runs);
   mine.hold();
-  sum_slice(p, mine, reinterpret_cast<Moments*>(sums));
-  if (gridDim.x > 1)
-    wait_for_blocks(p.barriers + blockIdx.z * gridDim.y + blockIdx.y, gridDim.x);
-  else
-    __syncthreads();
-  scale_slice(p, mine, reinterpret_cast<Affine*>(sums));
+  for (int c = threadIdx.x; c < p.chunk; c += blockDim.x)
+    channel[c] = {0, p.norm.gain[blockIdx.y * p.chunk + c], p.norm.bias[blockIdx.y * p.chunk + c]};
+  copy_wait<0>();
+  sum_slice(p, mine, runs, channel);
+  if (gridDim.x > 1) {
+    wait_for_blocks(p.barriers + blockIdx.z * gridDim.y + blockIdx.y, gridDim.x, blockIdx.x == 0);
+    join_slices(p, channel);
+  }
+  __syncthreads();
+  scale_slice(p, mine, channel);
 }
 
 template <typename T>
 __device__ void layer_norm(const NormParams& p) {
   constexpr int kMost = kMostChannels / (kWarp * kVector<T>);  // vectors a lane
   __shared__ float gain[kMostChannels], bias[kMostChannels];
-  for (int c = threadIdx.x; c < p.channels; c += kRowWarps * kWarp) {
-    gain[c] = p.gain[c];
-    bias[c] = p.bias[c];
-  }
+  const int lane = threadIdx.x % kWarp, row = blockIdx.x * kRowWarps + threadIdx.x / kWarp;
+  const int64_t offset = static_cast<int64_t>(row) * p.channels;
+  const auto channel = [&](int v) { return (v * kWarp + lane) * kVector<T>; };
+  uint4 held[kMost];
+#pragma unroll
+  for (int v = 0; v < kMost; v++)
+    held[v] = load16(static_cast<const T*>(p.x) + offset + channel(v), row < p.pixels && channel(v) < p.channels);
+#pragma unroll
+  for (int i = 0; i < kMostChannels; i += kRowWarps * kWarp)
+    if (const int c = i + threadIdx.x; c < p.channels) {
+      gain[c] = p.gain[c];
+      bias[c] = p.bias[c];
+    }
   __syncthreads();
-  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-  const auto channel = [&](int vector) { return (vector * kWarp + lane) * kVector<T>; };
+  if (row >= p.pixels) return;
 
-  for (int i = 0; i < kRowsPerWarp; i++) {
-    const int row = (blockIdx.x * kRowsPerWarp + i) * kRowWarps + warp;
-    if (row >= p.pixels) return;
-    const int64_t offset = static_cast<int64_t>(row) * p.channels;
-    float x[kMost][kVector<T>], sum = 0, distances = 0, squares = 0;
+  const float share = 1 / static_cast<float>(p.channels);
+  float sum = 0, distances = 0, squares = 0;
 #pragma unroll
-    for (int v = 0; v < kMost; v++)
-      if (channel(v) < p.channels) {
-        load_neighbours(static_cast<const T*>(p.x) + offset + channel(v), x[v]);
+  for (int v = 0; v < kMost; v++) {
+    float x[kVector<T>];
+    unpack<T>(held[v], x);
 #pragma unroll
-        for (int k = 0; k < kVector<T>; k++) sum += x[v][k];
-      }
-    const float mean = warp_sum(sum) / p.channels;
-#pragma unroll
-    for (int v = 0; v < kMost; v++)
-      if (channel(v) < p.channels)
-#pragma unroll
-        for (int k = 0; k < kVector<T>; k++) {
-          x[v][k] -= mean;
-          distances += x[v][k];
-          squares = fmaf(x[v][k], x[v][k], squares);
-        }
-    // A mean far from zero is not exact in float; the mean distance is what it lacks.
-    const float rest = warp_sum(distances) / p.channels;
-    const float scale = 1 / sqrtf(fmaxf(warp_sum(squares) / p.channels - rest * rest, 0.f) + p.eps);
-#pragma unroll
-    for (int v = 0; v < kMost; v++)
-      if (channel(v) < p.channels) {
-#pragma unroll
-        for (int k = 0; k < kVector<T>; k++) x[v][k] = fmaf((x[v][k] - rest) * scale, gain[channel(v) + k], bias[channel(v) + k]);
-        store_neighbours(static_cast<T*>(p.out) + offset + channel(v), x[v]);
-      }
+    for (int k = 0; k < kVector<T>; k++) sum += x[k];
   }
+  const float mean = warp_sum(sum) * share;
+#pragma unroll
+  for (int v = 0; v < kMost; v++)
+    if (channel(v) < p.channels) {
+      float x[kVector<T>];
+      unpack<T>(held[v], x);
+#pragma unroll
+      for (int k = 0; k < kVector<T>; k++) {
+        const float distance = x[k] - mean;
+        distances += distance;
+        squares = fmaf(distance, distance, squares);
+      }
+    }
+  // A mean far from zero is not exact in float; the mean distance is what it lacks.
+  const float rest = warp_sum(distances) * share;
+  const float scale = rsqrtf(fmaxf(warp_sum(squares) * share - rest * rest, 0.f) + p.eps);
+#pragma unroll
+  for (int v = 0; v < kMost; v++)
+    if (channel(v) < p.channels) {
+      float x[kVector<T>];
+      unpack<T>(held[v], x);
+#pragma unroll
+      for (int k = 0; k < kVector<T>; k++) x[k] = fmaf((x[k] - mean - rest) * scale, gain[channel(v) + k], bias[channel(v) + k]);
+      store_neighbours(static_cast<T*>(p.out) + offset + channel(v), x);
+    }
 }
 
 }  // namespace
@@ -264,10 +325,10 @@ __global__ void __launch_bounds__(SliceParams::kThreads, SliceParams::kBlocksAtO
 __global__ void __launch_bounds__(kRowWarps* kWarp) layer_norm_vectors_f32(const __grid_constant__ NormParams p) {
   layer_norm<float>(p);
 }
-__global__ void __launch_bounds__(kRowWarps* kWarp) layer_norm_vectors_f16(const __grid_constant__ NormParams p) {
+__global__ void __launch_bounds__(kRowWarps* kWarp, 2) layer_norm_vectors_f16(const __grid_constant__ NormParams p) {
   layer_norm<__half>(p);
 }
-__global__ void __launch_bounds__(kRowWarps* kWarp) layer_norm_vectors_bf16(const __grid_constant__ NormParams p) {
+__global__ void __launch_bounds__(kRowWarps* kWarp, 2) layer_norm_vectors_bf16(const __grid_constant__ NormParams p) {
   layer_norm<__nv_bfloat16>(p);
 }
 }

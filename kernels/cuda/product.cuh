@@ -32,6 +32,7 @@
 // depth is whole steps, and outs a multiple of 4 (serves() in product.h); other layers go to the plain kernels.
 #pragma once
 
+#include "kernels/cuda/activation.cuh"
 #include "kernels/cuda/args.h"
 #include "kernels/cuda/tensor_core.cuh"
 #include "kernels/cuda/tiles.h"
@@ -72,37 +73,6 @@ __device__ inline void operator+=(Four& a, const Four& b) {
 __device__ inline void operator*=(Four& a, const Four& b) {
 #pragma unroll
   for (int j = 0; j < 4; j++) a.v[j] *= b.v[j];
-}
-
-// x / (1 + e^(-rate x)): silu with rate 1.
-__device__ inline float swish(float x, float rate) {
-  return __fdividef(x, 1 + exp2_approximate(-1.44269504f * rate * x));
-}
-
-// With erf by Abramowitz and Stegun 7.1.26, which is within 1.5e-7 everywhere: far below what 16 bits hold, and short.
-__device__ inline float gelu_short(float x) {
-  const float z = fabsf(x) * 0.70710678f, t = __fdividef(1, fmaf(0.3275911f, z, 1));
-  const float series =
-      t * fmaf(t, fmaf(t, fmaf(t, fmaf(t, 1.061405429f, -1.453152027f), 1.421413741f), -0.284496736f), 0.254829592f);
-  const float tail = 0.5f * series * exp2_approximate(-1.44269504f * z * z);  // (1 - erf z) / 2
-  return x * (x < 0 ? tail : 1 - tail);
-}
-
-__device__ inline void activate4(Four& f, Act act) {
-  if (act == Act::silu || act == Act::quick_gelu) {
-    const float rate = act == Act::silu ? 1 : 1.702f;
-#pragma unroll
-    for (int j = 0; j < 4; j++) f.v[j] = swish(f.v[j], rate);
-  } else if (act == Act::gelu) {
-#pragma unroll
-    for (int j = 0; j < 4; j++) f.v[j] = gelu_short(f.v[j]);
-  } else if (act == Act::relu) {
-#pragma unroll
-    for (int j = 0; j < 4; j++) f.v[j] = f.v[j] < 0 ? 0 : f.v[j];
-  } else if (act == Act::tanh) {
-#pragma unroll
-    for (int j = 0; j < 4; j++) f.v[j] = fmaf(2, swish(1, 2 * f.v[j]), -1);
-  }
 }
 
 // T: __half or __nv_bfloat16.
@@ -216,7 +186,7 @@ struct TileProduct {
       change([&](Four& f, int eighth, int g) {
         if (inside(eighth, g)) f += of_picture(e.add, eighth, g);
       });
-    if (e.act != Act::none) change([&](Four& f, int, int) { activate4(f, e.act); });
+    if (e.act != Act::none) change([&](Four& f, int, int) { activate_all(f.v, e.act); });
     if (e.gate.data != nullptr)
       change([&](Four& f, int eighth, int g) {
         if (inside(eighth, g)) f *= of_picture(e.gate, eighth, g);

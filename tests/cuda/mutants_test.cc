@@ -127,9 +127,12 @@ bool group_norm_passes(const VirtualCard& card) {
                       .barriers = static_cast<unsigned*>(const_cast<void*>(pointer(barrier))),
                       .slice = slice,
                       .chunk = channels,
+                      .groups = groups,
+                      .each = each,
+                      .rows = rows,
                       .runs = 1,
                       .held = held};
-  const unsigned vector_bytes = rows * channels * 2, sums_bytes = rows * channels / 8 * SliceParams::kMomentBytes;
+  const unsigned vector_bytes = rows * channels * 2, sums_bytes = rows * channels / 8 * SliceParams::kRunBytes + channels * 12;
   for (int turn = 0; turn < 2; turn++) {
     check(card.launch_together("group_norm_vectors_f16", 3, 256, held * vector_bytes + sums_bytes, p), "group_norm_vectors_f16");
     if (cuCtxSynchronize() != CUDA_SUCCESS || !near(out.values(), want)) return false;

@@ -18,10 +18,10 @@ MUTANTS = {
     "flash_wrong_swizzle": (FLASH, "2 * i + lane / 8 % 2);", "2 * i + lane / 8 % 2 + lane % 8 / 7);"),
     "norm": (NORM, "", ""),
     "norm_no_barrier": (NORM, "__syncthreads();\n\n  const int begin", "const int begin"),
-    "norm_blocks_do_not_wait": (NORM, "if (gridDim.x > 1)", "if (gridDim.x > 3)"),
+    "norm_blocks_do_not_wait": (NORM, "wait_for_blocks(p", "if (gridDim.x > 3) wait_for_blocks(p"),
     "norm_reads_more_than_is_held": (NORM, "if (k < most_held)", "if (k <= most_held)"),
     "norm_slice_left_out": (NORM, "parts_of(p, group)[slice]", "parts_of(p, group)[slice / 2]"),
-    "norm_pivot_forgotten": (NORM, "b.pivot - a.pivot + (b.rest - a.rest)", "b.rest - a.rest"),
+    "norm_pivot_forgotten": (NORM, "m.pivot - base.pivot + (m.rest - base.rest)", "m.rest - base.rest"),
 }
 
 

@@ -145,8 +145,8 @@ TEST(Step, Is335Launches) {
 // are written; gains and biases.
 double moved_bytes(const GroupNormLayer& l, const Card& card) {
   const Slices s = *choose_slices(l, card);
-  const int64_t rows = SliceParams::kThreads / (s.chunk * size_of(l.type) / 16), x = l.pixels * l.channels * size_of(l.type);
-  const int64_t again = std::max<int64_t>(0, s.pixels - s.held * rows) * s.count * l.channels * size_of(l.type);
+  const int64_t x = l.pixels * l.channels * size_of(l.type);
+  const int64_t again = std::max<int64_t>(0, s.pixels - s.held * s.rows) * s.count * l.channels * size_of(l.type);
   return static_cast<double>(2 * x + again + s.count * l.groups * (32 + s.count * SliceParams::kMomentBytes) +
                              s.count * l.channels * 8);
 }
