@@ -1,10 +1,11 @@
 """Times cudream and PyTorch (diffusers' networks in half precision) on one GPU in interleaved rounds: medians, spreads, ratios.
 
-    gpu.py [--network sd15|sdxl] [--size 512] [--rounds 3] [--compile] [--cudream FILE] [-- OPTION...]
+    gpu.py [--network sd15|sdxl] [--size 512] [--rounds 3] [--compile] [--tune] [--cudream FILE]
 
 PyTorch runs each network three ways: call by call ("eager"), as a CUDA graph, and with --compile through torch.compile as a CUDA
-graph. Its time of a step is one call of the UNet for two guidance branches; cudream's contains sampler and guidance too. Options
-after -- go to `cudream bench`.
+graph. Its time of a step is one call of the UNet for two guidance branches; cudream's contains sampler and guidance too. cudream
+runs with kernels of its own alone, and with --tune also with NVIDIA's libraries where its --tune finds them faster
+(CUDREAM_LIBCUBLASLT and CUDREAM_LIBCUDNN name them).
 """
 import argparse
 import json
@@ -12,6 +13,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 import torch
@@ -85,12 +87,16 @@ def time_call(call):
     return statistics.median(seconds)
 
 
-def time_cudream(options):
+OWN = ["--gemm", "own", "--conv", "own", "--attention", "own"]
+
+
+def bench(options, more, cache):
+    """Seconds of each part in a run of cudream."""
     command = [options.cudream, "bench", "--random", options.network, "--size", str(options.size), "--steps", str(CALLS), "--runs", "2",
-               "--device", "cuda", "--json", *options.bench]
-    out = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE).stdout
-    result = json.loads(out.strip().splitlines()[-1])
-    stages = {stage["stage"]: stage["median_s"] for stage in result["stages"]}
+               "--device", "cuda", "--json", *more]
+    out = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                         env={**os.environ, "XDG_CACHE_HOME": cache}).stdout
+    stages = {stage["stage"]: stage["median_s"] for stage in json.loads(out.strip().splitlines()[-1])["stages"]}
     return {part: stages[stage] for part, stage in STAGES.items()}
 
 
@@ -100,8 +106,8 @@ def main():
     options.add_argument("--size", type=int, default=512)
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--compile", action="store_true")
+    options.add_argument("--tune", action="store_true")
     options.add_argument("--cudream", default=os.path.join(HERE, "../../build/release/bin/cudream"))
-    options.add_argument("bench", nargs="*", help="options of `cudream bench`")
     options = options.parse_args()
 
     torch.set_grad_enabled(False)
@@ -115,12 +121,18 @@ def main():
         if options.compile:
             compiled = torch.compile(net)
             peers[part, "compiled"] = as_graph(lambda compiled=compiled, arguments=arguments, named=named: compiled(*arguments, **named))
+    cache = tempfile.TemporaryDirectory()
+    ours = {"cudream": OWN}
+    if options.tune:
+        bench(options, ["--tune"], cache.name)
+        ours["tuned"] = []
     times = {}
     for number in range(options.rounds):
         for key, call in peers.items():
             times.setdefault(key, []).append(time_call(call))
-        for part, seconds in time_cudream(options).items():
-            times.setdefault((part, "cudream"), []).append(seconds)
+        for system, more in ours.items():
+            for part, seconds in bench(options, more, cache.name).items():
+                times.setdefault((part, system), []).append(seconds)
         print(f"round {number + 1}", {" ".join(key): round(1e3 * runs[-1], 2) for key, runs in times.items()}, file=sys.stderr)
 
     print(f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}; {options.network}, {options.size}x{options.size}, half precision")

@@ -1,7 +1,7 @@
 // The model of time counts the cycles of one multiprocessor. A step of the depth costs a block the longest of its tensor, shared
 // memory and L2 cycles, counted from the tile's instructions and bytes; blocks that share a multiprocessor add up; a block alone
 // also pays the latency that its few warps cannot hide. Sharing a tile costs writing and reading the shares. What is no count is
-// fitted to times of 40 layers in every tile and split on an H200 (bench/tiles.cu): modelled times are within 8 % (the root of
+// fitted to times of 37 layers in every tile and split on an H200 (bench/tiles.cu): modelled times are within 8 % (the root of
 // the mean square), and the choices cost 0.6 % more than the best tile and split of each layer. On other cards the fitted figures
 // are assumed.
 #include "kernels/cuda/product.h"

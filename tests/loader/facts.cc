@@ -15,7 +15,12 @@ namespace {
 namespace fs = std::filesystem;
 using json = nlohmann::json;
 
-constexpr const char* kHeaders = CUDREAM_SOURCE_DIR "/tests/loader/data/headers";  // read before main, by lists of cases
+// Beside the recorded tensors where CUDREAM_GOLDEN names them, as in a bundle of tests. Asked before main, by lists of cases.
+fs::path headers() {
+  const char* given = std::getenv("CUDREAM_GOLDEN");
+  const fs::path bundled = fs::path(given != nullptr ? given : "") / "headers";
+  return given != nullptr && fs::exists(bundled) ? bundled : fs::path(CUDREAM_SOURCE_DIR "/tests/loader/data/headers");
+}
 
 std::string unzipped(const fs::path& path) {
   gzFile file = gzopen(path.c_str(), "rb");
@@ -71,13 +76,13 @@ void write_index(const fs::path& root, const json& files) {
 
 std::vector<std::string> header_names() {
   std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(kHeaders)) names.push_back(entry.path().stem().stem().string());
+  for (const auto& entry : fs::directory_iterator(headers())) names.push_back(entry.path().stem().stem().string());
   std::ranges::sort(names);
   return names;
 }
 
 json header_fact(const std::string& name) {
-  return json::parse(unzipped(fs::path(kHeaders) / (name + ".json.gz")));
+  return json::parse(unzipped(headers() / (name + ".json.gz")));
 }
 
 fs::path make_sparse(const std::string& name, const fs::path& folder) {
