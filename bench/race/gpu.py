@@ -93,9 +93,8 @@ OWN = ["--gemm", "own", "--conv", "own", "--attention", "own"]
 def bench(options, more, cache):
     """Seconds of each part in a run of cudream."""
     command = [options.cudream, "bench", "--random", options.network, "--size", str(options.size), "--steps", str(CALLS), "--runs", "2",
-               "--device", "cuda", "--json", *more]
-    out = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                         env={**os.environ, "XDG_CACHE_HOME": cache}).stdout
+               "--device", "cuda", "--json", "--quiet", *more]
+    out = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, env={**os.environ, "XDG_CACHE_HOME": cache}).stdout
     stages = {stage["stage"]: stage["median_s"] for stage in json.loads(out.strip().splitlines()[-1])["stages"]}
     return {part: stages[stage] for part, stage in STAGES.items()}
 
