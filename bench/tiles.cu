@@ -4,7 +4,6 @@
 //
 //     nvcc -O3 -std=c++20 -arch=native -I . bench/tiles.cu -o tiles && ./tiles
 #include <algorithm>
-#include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <string_view>
@@ -61,7 +60,7 @@ const Tile kTimed[] = {
     {"64x160", kTile64x160, reinterpret_cast<const void*>(linear_64x160_f16), reinterpret_cast<const void*>(conv_64x160_f16)},
     {"64x64", kTile64x64, reinterpret_cast<const void*>(linear_64x64_f16), reinterpret_cast<const void*>(conv_64x64_f16)}};
 
-constexpr int kPictures = 2, kFewestSteps = 8, kRounds = 3, kCalls = 10, kMostBlocksOfOne = 8;
+constexpr int kPictures = 2, kFewestSteps = 8, kRounds = 3, kCalls = 10, kMostBlocks = 8;
 constexpr size_t kBytes = 512u << 20, kWeightBytes = 256u << 20, kShareBytes = 64u << 20, kSmall = 1u << 16;
 
 struct Buffers {
@@ -130,7 +129,7 @@ void time_all(bool residual) {
         const int rows = kPictures * l.side * l.side, steps = l.channels * l.kernel * l.kernel / kTileStep;
         const int tiles = (rows + tile.shape.rows - 1) / tile.shape.rows * ((l.outs + tile.shape.cols - 1) / tile.shape.cols);
         const size_t shares = static_cast<size_t>(tiles) * splits * tile.shape.rows * tile.shape.cols * sizeof(float);
-        const bool useful = steps / splits >= kFewestSteps && tiles * splits <= kMostBlocksOfOne * card.multiProcessorCount;
+        const bool useful = steps / splits >= kFewestSteps && tiles * splits <= kMostBlocks * card.multiProcessorCount;
         if (splits > 1 && (!useful || shares > kShareBytes)) break;
         std::printf("%d,%d,%d,%d,%s,%d,%.2f\n", l.side * l.side, l.outs, l.channels, l.kernel * l.kernel, tile.name, splits,
                     microseconds_of(b, tile, l, splits, static_cast<unsigned>(tiles)));

@@ -17,7 +17,9 @@ import tempfile
 import time
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
+
+from models import Decoder, Unet
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 STAGES = {"unet": "unet step", "decoder": "decode"}
@@ -26,20 +28,13 @@ CALLS = 10  # of a network in a round
 
 def unet(network):
     if network == "sd15":
-        return UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8, block_out_channels=(320, 640, 1280, 1280))
+        return Unet().net
     return UNet2DConditionModel(
         sample_size=128, cross_attention_dim=2048, attention_head_dim=(5, 10, 20), block_out_channels=(320, 640, 1280),
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"), transformer_layers_per_block=(1, 2, 10),
         use_linear_projection=True, addition_embed_type="text_time", addition_time_embed_dim=256,
         projection_class_embeddings_input_dim=2816)
-
-
-def decoder():
-    levels = 4
-    vae = AutoencoderKL(block_out_channels=(128, 256, 512, 512), layers_per_block=2, latent_channels=4, sample_size=512,
-                        down_block_types=("DownEncoderBlock2D",) * levels, up_block_types=("UpDecoderBlock2D",) * levels)
-    return torch.nn.Sequential(vae.post_quant_conv, vae.decoder)
 
 
 def calls(network, size):
@@ -49,7 +44,7 @@ def calls(network, size):
     parts = {}
     with torch.device("cuda"):
         torch.set_default_dtype(torch.float16)
-        nets = {"unet": unet(network), "decoder": decoder()}
+        nets = {"unet": unet(network), "decoder": Decoder()}
         torch.set_default_dtype(torch.float32)
     width = 768 if network == "sd15" else 2048
     given = {"unet": ([torch.randn(2, 4, side, side, **half), torch.full((2,), 500.0, device="cuda"), torch.randn(2, 77, width, **half)],

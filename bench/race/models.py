@@ -5,7 +5,6 @@
 import os
 import sys
 
-import openvino
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
@@ -40,6 +39,7 @@ def inputs(part, size):
 
 
 def main():
+    import openvino  # others take the networks from here without it
     folder = sys.argv[1]
     os.makedirs(folder, exist_ok=True)
     torch.set_grad_enabled(False)
