@@ -63,16 +63,14 @@ void print(const std::vector<Row>& rows, double peak) {
   }
 }
 
-// `verbs`: each by itself.
-int run(const BenchOptions& options, bool verbs) {
+int run(const BenchOptions& options) {
   Times times, ignored;
   const auto begun = Clock::now();
   const std::unique_ptr<Engine> opened = open_engine(options);
   Engine& engine = *opened;
   if (options.random.empty()) times["load"].push_back(seconds_since(begun));
 
-  const Job job = bench_job(options, engine.spec(), "a red house under a full moon", 0);
-  if (verbs) return bench_verbs(engine, job, options.runs, options.host.json);
+  const Job job = bench_job(options, engine.spec());
   const Ops::Plan plan = engine.plan({&job, 1}, {});
   const double peak = measured_roof(engine.device()).gflops;
 
@@ -124,6 +122,7 @@ Command add_bench(CLI::App& app) {
   struct Options : BenchOptions {
     ThroughputOptions throughput;
     std::filesystem::path before, after;
+    bool count = false;
   };
   auto options = std::make_shared<Options>();
   app.add_option("-m,--model", options->model, "Model to measure");
@@ -139,10 +138,15 @@ Command add_bench(CLI::App& app) {
   cudream bench throughput --random sd15 --size 512 --runs 5 -o before.json
   cudream bench compare before.json after.json
   cudream bench verbs --random sd15 --steps 1
+  CUDREAM_LIBCUDA=build/release/vgpu/libcuda.so.1 cudream bench verbs --virtual -m demo --size 64 --steps 1
   cudream bench load -m my-model)");
   const auto add = [&](const char* name, const char* summary) { return app.add_subcommand(name, summary)->fallthrough(); };
   const CLI::App* load = add("load", "Measure loading alone");
-  const CLI::App* verbs = add("verbs", "Measure every verb by itself");
+  CLI::App* verbs = add("verbs", "Measure every verb by itself");
+  verbs->add_flag(
+      "--virtual", options->count,
+      "Measure nothing: one picture on the virtual GPU of the tests, which CUDREAM_LIBCUDA names, and what it counts of "
+      "each verb's kernels, beside the least time by its card's data sheet (a roofline)");
   CLI::App* throughput = add("throughput", "Pictures a minute at several batch sizes, beside their quality");
   ThroughputOptions& t = options->throughput;
   throughput->add_option("--batches", t.batches, "Batch sizes")
@@ -161,7 +165,8 @@ Command add_bench(CLI::App& app) {
     if (load->parsed()) return bench_load(*options);
     if (throughput->parsed()) return bench_throughput(*options, options->throughput);
     if (compare->parsed()) return bench_compare(options->before, options->after, options->host.json);
-    return run(*options, verbs->parsed());
+    if (verbs->parsed()) return options->count ? bench_virtual(*options) : bench_verbs(*options);
+    return run(*options);
   };
 }
 

@@ -1,7 +1,9 @@
 // What the measuring commands share: the engine under test, its times by stage, and the roof that rates are shares of.
 #pragma once
 
+#include <compare>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
@@ -24,7 +26,8 @@ struct BenchOptions {
 // What is measured, loaded.
 std::unique_ptr<Engine> open_engine(const BenchOptions&);
 // The job of a prompt at the size, steps and guidance asked for.
-Job bench_job(const BenchOptions&, const ModelSpec&, const std::string& prompt, uint64_t seed);
+Job bench_job(const BenchOptions&, const ModelSpec&, const std::string& prompt = "a red house under a full moon",
+              uint64_t seed = 0);
 
 // Seconds of every stage; a step is one entry of "unet step", and the whole is "pass".
 using Times = std::map<std::string, std::vector<double>>;
@@ -35,6 +38,16 @@ std::string plan_prefix(const std::string& stage);
 // What such stages of one pass compute and move, by verb.
 Ops::Counts work_of(const Ops::Plan&, const std::string& prefix);
 double flops(const Ops::Counts&);
+
+// What a network asks of a device: "denoise", "conv2d", "[2,64,64,320] = [2,64,64,640], weights [320,640,3,3] [320]".
+struct AskedVerb {
+  std::string stage, verb, shapes;
+  auto operator<=>(const AskedVerb&) const = default;  // NOLINT(modernize-use-nullptr): clang-tidy 14 sees a 0 in it
+};
+// Makes the job's picture, verb after verb, with nothing recorded. `each` is called in place of every verb while the device is
+// idle; its `carry_out` does the verb's work and waits for it.
+using EachVerb = std::function<void(const AskedVerb&, const Count& cost, const std::function<void()>& carry_out)>;
+void watch_verbs(Engine&, const Job&, const EachVerb& each);
 
 // What a device reaches: in a product and in a copy that are large enough to show it. No time is less than `seconds` of its work
 // ("Roofline", Williams, Waterman and Patterson 2009).
@@ -48,8 +61,12 @@ Roof measured_roof(Device&);
 // Loads a model `runs` times and prints bytes a second.
 int bench_load(const BenchOptions&);
 
-// Makes the job's picture `runs` times, after one to warm up, and prints what every verb took.
-int bench_verbs(Engine&, const Job&, int runs, bool json);
+// Makes a picture `runs` times, after one to warm up, and prints what every verb took.
+int bench_verbs(const BenchOptions&);
+
+// Makes a picture once on the virtual GPU that CUDREAM_LIBCUDA names (tests/vgpu) and prints what it counted of each verb's
+// kernels; nothing is measured. Throws Error(usage) for another device, and Error(device) where nothing counts.
+int bench_virtual(BenchOptions);
 
 // Pictures a minute at several batch sizes. The result as JSON (with host.json) or Markdown on standard output, and as JSON in
 // `output` where that is given. Throws Error(internal) when a batch changes a picture, or when pictures are further from those

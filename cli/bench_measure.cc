@@ -1,8 +1,10 @@
-// Opening what is measured, taking times, finding the roof.
+// Opening what is measured, taking times, watching verbs, finding the roof.
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
+#include <utility>
 
 #include "cli/bench.h"
 #include "cli/session.h"
@@ -70,6 +72,22 @@ double copy_seconds(Ops& ops, int64_t bytes) {
   return least_seconds(ops, {1, rows, width}, 4, [&](View x) { return ops.cast(x, x.dtype); });
 }
 
+std::string shapes_of(const Ops::Call& call) {
+  std::string text = call.views.front()->shape.str() + " =";
+  for (const View* v : call.views.subspan(1))
+    if (*v) text += " " + v->shape.str();
+  const char* before = ", weights ";
+  for (const Weight* w : call.weights)
+    if (w != nullptr) text += std::exchange(before, " ") + w->shape.str();
+  return text;
+}
+
+// Waits for the work queued so far: bringing a value back does.
+void finish(Device& device, const View& out) {
+  std::array<std::byte, sizeof(double)> value{};
+  device.download(std::span(value).first(static_cast<size_t>(size_of(out.dtype))), View(out.data, out.dtype, {1}));
+}
+
 }  // namespace
 
 std::unique_ptr<Engine> open_engine(const BenchOptions& options) {
@@ -117,6 +135,20 @@ std::vector<Image> measure(Engine& engine, std::span<const Job> jobs, Times& tim
   close();
   times["pass"].push_back(seconds_since(whole));
   return made;
+}
+
+void watch_verbs(Engine& engine, const Job& job, const EachVerb& each) {
+  std::string stage;
+  engine.ops().set_watch([&](const Ops::Call& call, const std::function<void()>& carry_out) {
+    const View& out = *call.views.front();
+    finish(engine.device(), out);
+    each({stage, call.verb, shapes_of(call)}, call.cost, [&] {
+      carry_out();
+      finish(engine.device(), out);
+    });
+  });
+  engine.run({&job, 1}, {}, {.on_stage = [&](const std::string& next, int) { stage = next; }, .cancel = &stop_requested});
+  engine.ops().set_watch({});
 }
 
 std::string plan_prefix(const std::string& stage) {

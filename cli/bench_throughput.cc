@@ -77,28 +77,15 @@ BatchSpeed measure_batch(Engine& engine, std::span<const Job> jobs, int runs) {
 }
 
 // Seconds that each verb takes in each stage of one pass, which is made without recordings. The device is waited for after every
-// verb, by a download, so on a GPU the sum is above what a pass takes.
+// verb, so on a GPU the sum is above what a pass takes.
 std::map<std::string, std::map<std::string, double>> measure_verbs(Engine& engine, const Job& job) {
-  Device& device = engine.device();
-  const float zero = 0;
-  const Weight awaited = device.prepack(Use::vector, DType::f32, {1}, std::as_bytes(std::span(&zero, 1)));
-  const auto wait = [&] {
-    std::array<std::byte, sizeof(float)> ignored{};
-    device.download(ignored, awaited.data);
-  };
   std::map<std::string, std::map<std::string, double>> seconds;
-  std::string stage;
   engine.forget_texts();
-  engine.ops().set_watch([&](const Ops::Call& call, const std::function<void()>& carry_out) {
-    wait();
+  watch_verbs(engine, job, [&](const AskedVerb& asked, const Count&, const std::function<void()>& carry_out) {
     const auto begun = Clock::now();
     carry_out();
-    wait();
-    seconds[stage][call.verb] += std::chrono::duration<double>(Clock::now() - begun).count();
+    seconds[asked.stage][asked.verb] += std::chrono::duration<double>(Clock::now() - begun).count();
   });
-  engine.run({&job, 1}, {}, {.on_stage = [&](const std::string& now, int) { stage = now; }, .cancel = &stop_requested});
-  engine.ops().set_watch({});
-  device.release(awaited.data.data, device.packed_bytes(Use::vector, DType::f32, {1}));
   return seconds;
 }
 
