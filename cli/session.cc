@@ -158,28 +158,29 @@ Session::Session(const HostOptions& host, const ModelNames& names, Progress& pro
   engine_ = std::make_unique<Engine>(open_device(host.device_options()));
   const DeviceInfo& device = engine_->device().info();
   log(LogLevel::info, "device: {} ({}, {})", device.kind, device.description, name_of(device.compute));
-  load(*engine_, models.model);
+  load(*engine_, models.model, {.hash = true});
   if (fs::is_regular_file(models.model.path())) hash_ = std::make_unique<HashBeside>(models.model.path());
   if (!models.refiner) return;
   refiner_ = std::make_unique<Engine>(engine_->shared_device());
-  load(*refiner_, *models.refiner);
+  load(*refiner_, *models.refiner, {});
 }
 
-void Session::load(Engine& engine, const Model& model) {
+void Session::load(Engine& engine, const Model& model, LoadOptions options) {
   progress_.start("load", 100, "%");
   int percent = 0;
-  const auto on_progress = [&](int64_t done, int64_t total) {
+  options.progress = [&](int64_t done, int64_t total) {
     if (stop_requested) throw fail(Code::cancelled, "cancelled");
     const int now = static_cast<int>(total == 0 ? 100 : 100 * done / total);
     if (std::exchange(percent, now) != now) progress_.step(now);
   };
-  const LoadReport report =
-      engine.load(model, {.progress = on_progress, .in_turn = host_.offload, .reading = reading_named(host_.loader)});
+  options.in_turn = host_.offload;
+  options.reading = reading_named(host_.loader);
+  const LoadReport report = engine.load(model, options);
   progress_.done();
   for (const std::string& assumed : engine.spec().assumed) log(LogLevel::info, "assumed: {}", assumed);
   const double gigabytes = static_cast<double>(report.bytes) / 1e9;
-  log(LogLevel::info, "weights: {:.2f} GB in {:.2f} s ({:.2f} GB/s, {})", gigabytes, report.seconds, gigabytes / report.seconds,
-      name_of(report.reading));
+  log(LogLevel::info, "weights: {:.2f} GB in {:.2f} s ({:.2f} GB/s, {}{})", gigabytes, report.seconds, gigabytes / report.seconds,
+      name_of(report.reading), report.hashed ? ", with the file's SHA-256" : "");
 }
 
 void Session::name_models(Job& job) const {

@@ -113,7 +113,7 @@ class Session {
   void on_step(std::function<void()> beside) { beside_step_ = std::move(beside); }
 
  private:
-  void load(Engine&, const Model&);
+  void load(Engine&, const Model&, LoadOptions);  // shown, and as the host wants it
 
   const HostOptions& host_;
   Catalog catalog_;

@@ -10,7 +10,6 @@
 #include <algorithm>
 #include <array>
 #include <cstdlib>
-#include <memory>
 #include <utility>
 #include <vector>
 
@@ -21,22 +20,9 @@
 namespace cudream {
 namespace {
 
-class Digest {
- public:
-  Digest() : context_(EVP_MD_CTX_new(), &EVP_MD_CTX_free) {
-    check(context_ && EVP_DigestInit_ex(context_.get(), EVP_sha256(), nullptr));
-  }
-  void add(std::span<const std::byte> bytes) { check(EVP_DigestUpdate(context_.get(), bytes.data(), bytes.size())); }
-  std::string hex() {
-    std::array<unsigned char, 32> digest{};
-    check(EVP_DigestFinal_ex(context_.get(), digest.data(), nullptr));
-    return fmt::format("{:02x}", fmt::join(digest, ""));
-  }
-
- private:
-  static void check(int ok) { invariant(ok == 1, "SHA-256 is not available in libcrypto"); }
-  std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context_;
-};
+void check(int ok) {
+  invariant(ok == 1, "SHA-256 is not available in libcrypto");
+}
 
 // Where the digest of the file as it is now would be kept; empty: nowhere.
 std::filesystem::path cache_entry(const std::filesystem::path& file) {
@@ -57,8 +43,22 @@ void give_way() {
 
 }  // namespace
 
+Sha256::Sha256() : context_(EVP_MD_CTX_new(), &EVP_MD_CTX_free) {
+  check(context_ && EVP_DigestInit_ex(context_.get(), EVP_sha256(), nullptr));
+}
+
+void Sha256::add(std::span<const std::byte> bytes) {
+  check(EVP_DigestUpdate(context_.get(), bytes.data(), bytes.size()));
+}
+
+std::string Sha256::hex() {
+  std::array<unsigned char, 32> digest{};
+  check(EVP_DigestFinal_ex(context_.get(), digest.data(), nullptr));
+  return fmt::format("{:02x}", fmt::join(digest, ""));
+}
+
 std::string sha256(std::span<const std::byte> bytes) {
-  Digest digest;
+  Sha256 digest;
   digest.add(bytes);
   return digest.hex();
 }
@@ -67,7 +67,7 @@ std::string sha256_of_file(const std::filesystem::path& path, const std::functio
   constexpr size_t kChunk = 4 << 20;
   const MappedFile file(path);
   std::vector<std::byte> chunk(std::min(kChunk, file.size()));
-  Digest digest;
+  Sha256 digest;
   for (size_t at = 0; at < file.size(); at += kChunk) {
     const size_t bytes = std::min(kChunk, file.size() - at);
     file.will_need(at + bytes, 4 * kChunk);
@@ -79,27 +79,38 @@ std::string sha256_of_file(const std::filesystem::path& path, const std::functio
   return digest.hex();
 }
 
-std::string cached_sha256_of_file(const std::filesystem::path& path, const std::function<void(uint64_t, uint64_t)>& progress) {
+CachedDigest::CachedDigest(std::filesystem::path file) : file_(std::move(file)), entry_(cache_entry(file_)) {}
+
+std::string CachedDigest::known() const {
   constexpr size_t kDigits = 64;
-  const std::filesystem::path entry = cache_entry(path);
   try {
-    if (!entry.empty() && std::filesystem::exists(entry)) {
-      std::string known = read_text(entry, 2 * kDigits);
-      if (known.size() == kDigits && known.find_first_not_of("0123456789abcdef") == std::string::npos) return known;
-    }
+    if (entry_.empty() || !std::filesystem::exists(entry_)) return "";
+    std::string digest = read_text(entry_, 2 * kDigits);
+    if (digest.size() == kDigits && digest.find_first_not_of("0123456789abcdef") == std::string::npos) return digest;
   } catch (const std::exception& e) {
-    log(LogLevel::debug, "{}: {}", entry.string(), e.what());
+    log(LogLevel::debug, "{}: {}", entry_.string(), e.what());
   }
-  std::string digest = sha256_of_file(path, progress);
+  return "";
+}
+
+void CachedDigest::keep(const std::string& digest) const {
+  if (entry_.empty() || entry_ != cache_entry(file_)) return;  // it changed meanwhile
   try {
-    if (entry.empty() || entry != cache_entry(path)) return digest;  // it changed meanwhile
-    std::filesystem::create_directories(entry.parent_path());
-    AtomicFile file(entry, Exists::replace);
+    std::filesystem::create_directories(entry_.parent_path());
+    AtomicFile file(entry_, Exists::replace);
     file.write(digest);
     file.commit();
   } catch (const std::exception& e) {
-    log(LogLevel::debug, "{}: {}", entry.string(), e.what());
+    log(LogLevel::debug, "{}: {}", entry_.string(), e.what());
   }
+}
+
+std::string cached_sha256_of_file(const std::filesystem::path& path, const std::function<void(uint64_t, uint64_t)>& progress) {
+  const CachedDigest cached(path);
+  std::string digest = cached.known();
+  if (!digest.empty()) return digest;
+  digest = sha256_of_file(path, progress);
+  cached.keep(digest);
   return digest;
 }
 

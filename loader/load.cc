@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/log.h"
+#include "loader/hash.h"
 #include "loader/model.h"
 #include "loader/values.h"
 
@@ -153,6 +154,10 @@ class Reader {
     for (const auto& file : model.files()) files_.emplace_back(file->map(), reading);
   }
   const WeightFile& file(size_t i) const { return files_[i]; }
+  // Of the file that is the whole model; null: it has several, or is not read directly.
+  PieceReader* pieces_of_model() const {
+    return model_.files().front()->path() == model_.path() ? files_.front().pieces() : nullptr;
+  }
 
   // The bytes of the whole joined weight, valid until the next call. What lies in the file as it is asked for is read when and
   // where the device wants it; the rest is brought together in memory first.
@@ -283,7 +288,13 @@ LoadReport load_weights(const Model& model, WeightStore& store, Device& device, 
   LoadReport report;
   uint64_t done = 0, total = 0;
   for (const Job& job : jobs) total += stored_bytes(model, job);
+  const auto tell = [&] {
+    if (options.progress) options.progress(static_cast<int64_t>(done), static_cast<int64_t>(total));
+  };
+  const CachedDigest cached(model.path());
   Reader reader(model, options.reading);
+  PieceReader* const hashed = options.hash && cached.known().empty() ? reader.pieces_of_model() : nullptr;
+  if (hashed != nullptr) hashed->hash_along(tell);
   for (size_t i = 0; i < jobs.size(); i++) {
     const Job& job = jobs[i];
     store.fill(job.request, job.type.value_or(DType::f32), reader.read(job));
@@ -292,9 +303,11 @@ LoadReport load_weights(const Model& model, WeightStore& store, Device& device, 
       store.put_aside(part);
     report.reading = reader.file(job.parts.front().file).reading();
     done += stored_bytes(model, job);
-    if (options.progress) options.progress(static_cast<int64_t>(done), static_cast<int64_t>(total));
+    tell();
   }
   device.end_packing();
+  if (hashed != nullptr) cached.keep(hashed->digest());
+  report.hashed = hashed != nullptr;
   report.bytes = static_cast<int64_t>(total);
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
   return report;

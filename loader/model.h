@@ -69,11 +69,15 @@ struct LoadOptions {
   LoadProgress progress;
   bool in_turn = false;  // see WeightLayout
   Reading reading = Reading::automatic;
+  // Direct reads of a model that is one file also make its SHA-256, unless the user's cache knows it, and leave it there: nothing
+  // that reads the file later would find it in the page cache. (Other reads leave it to HashBeside, which does.)
+  bool hash = false;
 };
 struct LoadReport {
   int64_t bytes = 0;  // read
   double seconds = 0;
   Reading reading = Reading::automatic;  // how
+  bool hashed = false;                   // see LoadOptions
 };
 
 // Checks the weights, makes room for them, then fills every request of the store in the order in which they lie in the files.

@@ -2,6 +2,7 @@
 #include "loader/reading.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -9,7 +10,6 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <memory>
 #include <utility>
 
 #include "core/error.h"
@@ -17,7 +17,7 @@
 namespace cudream {
 namespace {
 
-constexpr uint64_t kReadAhead = uint64_t{64} << 20, kSector = 4096, kDirectPiece = uint64_t{4} << 20;
+constexpr uint64_t kReadAhead = uint64_t{64} << 20;
 
 // Magic numbers of file systems whose pages come over a network or from another process (statfs(2), linux/magic.h).
 bool is_remote(int fd) {
@@ -25,6 +25,30 @@ bool is_remote(int fd) {
                                              0x01021997, 0x0bd00bd0, 0x19830326, 0x00c36400, 0x5346414f};
   struct statfs info {};
   return fstatfs(fd, &info) == 0 && std::ranges::find(kRemote, static_cast<uint32_t>(info.f_type)) != kRemote.end();
+}
+
+Error became_shorter(const std::string& path) {
+  return fail(Code::bad_file, "{} became shorter while it was being read; is it still being copied?", path);
+}
+
+// At least `least` bytes; direct reads go to the end of a sector, where the file may have ended.
+void read_at(int fd, const std::string& path, std::span<std::byte> to, uint64_t offset, uint64_t least) {
+  for (uint64_t got = 0; got < least;) {
+    const ssize_t n = ::pread(fd, to.data() + got, to.size() - got, static_cast<off_t>(offset + got));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) throw fail(Code::io, "cannot read {}: {}", path, std::strerror(errno));
+    if (n == 0) throw became_shorter(path);
+    got += static_cast<uint64_t>(n);
+  }
+}
+
+// As the file is now: it may have changed since it was mapped.
+std::unique_ptr<PieceReader> pieces_of(int fd, const std::string& path) {
+  struct stat info {};
+  if (::fstat(fd, &info) != 0) throw fail(Code::io, "cannot read {}: {}", path, std::strerror(errno));
+  return std::make_unique<PieceReader>(
+      static_cast<uint64_t>(info.st_size),
+      [fd, path](std::span<std::byte> piece, uint64_t offset, uint64_t least) { read_at(fd, path, piece, offset, least); });
 }
 
 }  // namespace
@@ -52,12 +76,18 @@ WeightFile::WeightFile(const MappedFile& map, Reading reading) : map_(&map), rea
   if (fd_ < 0 && reading_ == Reading::direct && errno == EINVAL)
     throw fail(Code::unsupported, "{}: its file system has no direct reads; use --loader pread", path);
   if (fd_ < 0) throw fail(Code::io, "cannot open {}: {}", path, std::strerror(errno));
+  if (reading_ == Reading::direct) pieces_ = pieces_of(fd_, path);
   if (reading_ != Reading::automatic) return;
   reading_ = is_remote(fd_) || map.cached_share() < 0.9 ? Reading::pread : Reading::mmap;
 }
 
 WeightFile::WeightFile(WeightFile&& other) noexcept
-    : map_(other.map_), reading_(other.reading_), fd_(std::exchange(other.fd_, -1)), done_(other.done_), ahead_(other.ahead_) {}
+    : map_(other.map_),
+      reading_(other.reading_),
+      fd_(std::exchange(other.fd_, -1)),
+      done_(other.done_),
+      ahead_(other.ahead_),
+      pieces_(std::move(other.pieces_)) {}
 
 WeightFile::~WeightFile() {
   if (fd_ >= 0) ::close(fd_);
@@ -80,37 +110,9 @@ void WeightFile::move_on(uint64_t offset) {
 
 void WeightFile::read(std::span<std::byte> to, uint64_t offset) const {
   if (reading_ == Reading::mmap) return map_->read(to, offset);
-  if (reading_ == Reading::direct) return read_direct(to, offset);
-  read_at(to, offset, to.size());
-}
-
-// At least `least` bytes; direct reads go to the end of a sector, where the file may have ended.
-void WeightFile::read_at(std::span<std::byte> to, uint64_t offset, uint64_t least) const {
-  for (uint64_t got = 0; got < least;) {
-    const ssize_t n = ::pread(fd_, to.data() + got, to.size() - got, static_cast<off_t>(offset + got));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) throw fail(Code::io, "cannot read {}: {}", map_->path().string(), std::strerror(errno));
-    if (n == 0)
-      throw fail(Code::bad_file, "{} became shorter while it was being read; is it still being copied?", map_->path().string());
-    got += static_cast<uint64_t>(n);
-  }
-}
-
-// Direct reads begin and end on sectors, in the file and in memory.
-void WeightFile::read_direct(std::span<std::byte> to, uint64_t offset) const {
-  const uint64_t room = std::min(kDirectPiece, (to.size() + 2 * kSector - 1) / kSector * kSector);
-  const std::unique_ptr<std::byte, decltype(&std::free)> buffer(static_cast<std::byte*>(std::aligned_alloc(kSector, room)),
-                                                                &std::free);
-  if (buffer == nullptr) throw fail(Code::out_of_memory, "no memory to read {}", map_->path().string());
-  while (!to.empty()) {
-    const uint64_t first = offset / kSector * kSector, skip = offset - first;
-    const uint64_t bytes = std::min<uint64_t>(to.size(), room - skip);
-    const uint64_t whole = (skip + bytes + kSector - 1) / kSector * kSector;
-    read_at({buffer.get(), whole}, first, skip + bytes);
-    std::copy_n(buffer.get() + skip, bytes, to.data());
-    to = to.subspan(bytes);
-    offset += bytes;
-  }
+  if (reading_ != Reading::direct) return read_at(fd_, map_->path().string(), to, offset, to.size());
+  if (offset + to.size() > pieces_->size()) throw became_shorter(map_->path().string());
+  pieces_->read(to, offset);
 }
 
 }  // namespace cudream

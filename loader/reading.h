@@ -5,11 +5,14 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
 
 #include "core/file.h"
+#include "loader/pieces.h"
 
 namespace cudream {
 
@@ -32,15 +35,15 @@ class WeightFile {
   void read(std::span<std::byte> to, uint64_t offset) const;
   // All before `offset` is done with, and what follows will be read soon.
   void move_on(uint64_t offset);
+  // Whose bytes pass through here once, for a digest to be made of them; null: not with direct reads.
+  PieceReader* pieces() const { return pieces_.get(); }
 
  private:
-  void read_direct(std::span<std::byte> to, uint64_t offset) const;
-  void read_at(std::span<std::byte> to, uint64_t offset, uint64_t least) const;
-
   const MappedFile* map_;
   Reading reading_;
   int fd_ = -1;
-  uint64_t done_ = 0, ahead_ = 0;  // bytes from the start
+  uint64_t done_ = 0, ahead_ = 0;        // bytes from the start
+  std::unique_ptr<PieceReader> pieces_;  // of direct reads
 };
 
 }  // namespace cudream

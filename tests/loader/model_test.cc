@@ -10,13 +10,11 @@
 #include <nlohmann/json.hpp>
 
 #include "kernels/reference/reference_device.h"
-#include "nets/clip.h"
 #include "nets/controlnet.h"
-#include "nets/unet.h"
-#include "nets/vae.h"
 #include "tests/golden/tensors.h"
 #include "tests/loader/errors.h"
 #include "tests/loader/facts.h"
+#include "tests/loader/networks.h"
 #include "tests/loader/temporary_folder.h"
 
 namespace cudream {
@@ -26,14 +24,6 @@ namespace fs = std::filesystem;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
-
-// What the networks of a model ask for.
-void request_networks(WeightStore& store, const ModelSpec& spec) {
-  for (const TextEncoderSpec& encoder : spec.text_encoders)
-    ClipTextEncoder(store.root() / (encoder.projection > 0 ? "text_encoder_2" : "text_encoder"), encoder);
-  if (spec.unet) UNet(store.root() / "unet", *spec.unet);
-  if (spec.vae) Autoencoder(store.root() / "vae", *spec.vae);
-}
 
 // Every weight that the model has, by its canonical name.
 void request_all(WeightStore& store, const Model& model) {
