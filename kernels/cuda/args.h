@@ -113,23 +113,25 @@ struct NormParams {
   Act act;
 };
 
-// GroupNorm by slices of a picture's pixels, as many as the grid is wide, and chunks of its channels, as many as it is high.
-// Where there are several slices the launch is cooperative: every block of it is resident.
+// GroupNorm by slices of a picture's pixels, as many as the grid is wide, and chunks of its channels, as many as it is high; as
+// many pictures at once as it is deep. Where there are several slices the launch is cooperative: every block of it is resident.
 struct SliceParams {
   static constexpr int kThreads = 320;     // the most of a block: one vector of channels each
   static constexpr int kBlocksAtOnce = 2;  // on a multiprocessor
   static constexpr int kMomentBytes = 16;  // of a slice in a group
   static constexpr int kRunBytes = 12;     // of a thread in a group
+  static constexpr int kKept = 4;          // vectors that a thread keeps in registers where shared memory has no room
   NormParams norm;
-  void* parts;         // [N,groups,slices] of Moments
-  unsigned* barriers;  // [N,chunks]: grid_barrier.cuh
+  void* parts;         // [at once,2,groups,slices] of Moments
+  unsigned* barriers;  // [at once,chunks]: grid_barrier.cuh
+  int pictures;
   int slice;           // pixels
   int chunk;           // channels, whole groups
   int groups;          // of a chunk
   int each;            // channels of a group
   int rows;            // pixels that a block reads at once
   int runs;            // groups that share a vector of channels, at most
-  int held;            // vectors that a thread keeps in shared memory
+  int held;            // vectors that a thread keeps in shared memory, at least one
 };
 
 // An array walked in the order of `Lattice`; strides in elements, outermost first, as many as Lattice::rank.

@@ -102,6 +102,39 @@ std::optional<Cut> cut_picture(const GroupNormLayer& l, int64_t most) {
   return Cut{(l.pixels + slices - 1) / slices, l.channels / chunks};
 }
 
+// As many slices as let that many pictures fill the card.
+std::optional<Slices> slices_at_once(const GroupNormLayer& l, const Card& card, int64_t pictures) {
+  const int64_t at_once = SliceParams::kBlocksAtOnce * card.multiprocessors;
+  const auto cut = cut_picture(l, std::max<int64_t>(1, at_once / pictures));
+  if (!cut) return std::nullopt;
+  const auto [pixels, chunk] = *cut;
+  const int64_t vector = kVectorBytes / size_of(l.type), each = l.channels / l.groups, columns = chunk / vector;
+  const int64_t rows = kSliceThreads / columns, threads = columns * rows;  // vectors that a block takes at once
+  // A vector begins at a multiple of what it has in common with a group.
+  const int64_t runs = (each - std::gcd(each, vector) + vector - 1) / each + 1;
+  const int64_t sums = threads * runs * SliceParams::kRunBytes + chunk * kAffineBytes;
+  const int64_t room = std::min<int64_t>(kSharedLimit, card.shared_bytes / SliceParams::kBlocksAtOnce - kReservedShared) - sums;
+  const int64_t held = std::clamp<int64_t>(room / (threads * kVectorBytes), 1, (pixels + rows - 1) / rows);
+  const Dim grid{blocks(l.pixels, pixels), blocks(l.channels, chunk), 1};
+  // Moments of two pictures in turn, of each that is made at once.
+  const int64_t moments = 2 * grid.x * l.groups * SliceParams::kMomentBytes;
+  const int64_t resident = grid.x == 1 ? kMostPictures : std::min(at_once / (grid.x * grid.y), kMomentsBytes / moments);
+  if (resident == 0) return std::nullopt;
+  return Slices{.pixels = pixels,
+                .count = grid.x,
+                .chunk = chunk,
+                .rows = rows,
+                .runs = runs,
+                .held = held,
+                .again = std::max<int64_t>(0, pixels - (held + SliceParams::kKept) * rows),
+                .at_once = resident,
+                .launch = {.kernel = entry("group_norm_vectors", l.type),
+                           .grid = grid,
+                           .block = static_cast<unsigned>((threads + 31) / 32 * 32),
+                           .shared = static_cast<unsigned>(held * threads * kVectorBytes + sums),
+                           .cooperative = grid.x > 1}};
+}
+
 std::vector<Kernel> make_table() {
   std::vector<Kernel> table;
   add_tiles(table);
@@ -172,30 +205,8 @@ Launch choose_attention(const AttentionLayer& l, int64_t pictures) {
 }
 
 std::optional<Slices> choose_slices(const GroupNormLayer& l, const Card& card) {
-  const int64_t at_once = SliceParams::kBlocksAtOnce * card.multiprocessors;
-  const auto cut = cut_picture(l, std::max<int64_t>(1, at_once / kBranches));
-  if (!cut) return std::nullopt;
-  const auto [pixels, chunk] = *cut;
-  const int64_t vector = kVectorBytes / size_of(l.type), each = l.channels / l.groups, columns = chunk / vector;
-  const int64_t rows = kSliceThreads / columns, threads = columns * rows;  // vectors that a block takes at once
-  // A vector begins at a multiple of what it has in common with a group.
-  const int64_t runs = (each - std::gcd(each, vector) + vector - 1) / each + 1;
-  const int64_t sums = threads * runs * SliceParams::kRunBytes + chunk * kAffineBytes;
-  const int64_t room = std::min<int64_t>(kSharedLimit, card.shared_bytes / SliceParams::kBlocksAtOnce - kReservedShared) - sums;
-  const int64_t held = std::clamp<int64_t>(room / (threads * kVectorBytes), 0, (pixels + rows - 1) / rows);
-  const Dim grid{blocks(l.pixels, pixels), blocks(l.channels, chunk), 1};
-  return Slices{.pixels = pixels,
-                .count = grid.x,
-                .chunk = chunk,
-                .rows = rows,
-                .runs = runs,
-                .held = held,
-                .most = grid.x == 1 ? kMostPictures : at_once / (grid.x * grid.y),
-                .launch = {.kernel = entry("group_norm_vectors", l.type),
-                           .grid = grid,
-                           .block = static_cast<unsigned>((threads + 31) / 32 * 32),
-                           .shared = static_cast<unsigned>(held * threads * kVectorBytes + sums),
-                           .cooperative = grid.x > 1}};
+  const auto both = slices_at_once(l, card, kBranches);
+  return both && both->again > 0 ? slices_at_once(l, card, 1) : both;
 }
 
 Launch choose_finish(DType type, int64_t elements, int64_t pictures) {

@@ -63,14 +63,17 @@ struct GroupNormLayer {
   bool vectors = false;  // pixels begin at multiples of 16 bytes, those of out too
 };
 // GroupNorm by `count` slices of `pixels` pixels, and chunks of channels (SliceParams). With more than one slice the blocks of a
-// picture wait for one another, so a launch has no more than `most` pictures: then all its blocks are resident, two on each
-// multiprocessor. The slices are so many that the branches of guidance fill the card.
+// picture wait for one another, so a launch has no more than `at_once` pictures side by side: then all its blocks are resident,
+// two on each multiprocessor. The slices are so many that the branches of guidance fill the card; where these are more than it
+// can hold, that one picture fills it, and the others follow.
 struct Slices {
   int64_t pixels, count, chunk, rows, runs, held;
-  int64_t most;
+  int64_t again;  // pixels of a slice that there is no room for, and which are read twice
+  int64_t at_once;
   Launch launch;  // of one picture
 };
 std::optional<Slices> choose_slices(const GroupNormLayer& layer, const Card& card);  // nullopt: the plain kernel
+inline constexpr int64_t kMomentsBytes = 4 << 20;  // of all slices of the pictures at once, the most
 Launch choose_group_norm(DType type, int64_t groups, int64_t pictures);
 
 Launch choose_layer_norm(DType type, int64_t rows, int64_t channels, bool vectors);

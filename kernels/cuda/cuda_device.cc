@@ -17,7 +17,7 @@
 namespace cudream {
 namespace {
 
-constexpr int64_t kScratchBytes = 4 << 20, kBarriers = 1024;
+constexpr int64_t kBarriers = 1024;
 
 const float* vector(const Weight* w) {
   return w == nullptr ? nullptr : w->data.as<float>();
@@ -52,7 +52,7 @@ class CudaDevice final : public Device {
              .memory_bytes = gpu_.memory_bytes(),
              .multiprocessors = gpu_.card().multiprocessors};
     invariant(SliceParams::kBlocksAtOnce * gpu_.card().multiprocessors <= kBarriers, "more blocks at once than barriers");
-    barriers_ = static_cast<unsigned*>(gpu_.allocate(kScratchBytes));
+    barriers_ = static_cast<unsigned*>(gpu_.allocate(kBarriers * static_cast<int64_t>(sizeof(unsigned)) + kMomentsBytes));
     constexpr std::array<unsigned, kBarriers> kOpen{};
     gpu_.upload(barriers_, std::as_bytes(std::span(kOpen)));
   }
@@ -117,7 +117,7 @@ class CudaDevice final : public Device {
     p.act = a.act;
     const GroupNormLayer layer{x.dtype, p.pixels, p.channels, p.groups, row_vectors(x) && row_vectors(x2) && row_vectors(out)};
     if (const auto slices = choose_slices(layer, gpu_.card()))
-      norm_by_slices(*slices, p, x.shape[0], size_of(x.dtype));
+      norm_by_slices(*slices, p, x.shape[0]);
     else
       gpu_.launch(choose_group_norm(x.dtype, a.groups, x.shape[0]), p);
   }
@@ -189,31 +189,21 @@ class CudaDevice final : public Device {
  private:
   DType packed_type(Use use) const { return use == Use::vector ? DType::f32 : info_.compute; }
 
-  // As many pictures at a time as are resident and the scratch memory has room for: the work of one does not depend on it.
-  void norm_by_slices(const Slices& s, NormParams p, int64_t pictures, int64_t element_bytes) {
-    const int64_t channel_bytes = p.pixels * element_bytes;  // of one picture
-    const int64_t each = p.channels / p.groups;              // channels of a group
-    const int64_t part_bytes = s.count * p.groups * SliceParams::kMomentBytes;
-    const int64_t some = std::min(s.most, (kScratchBytes - kBarriers * static_cast<int64_t>(sizeof(unsigned))) / part_bytes);
-    const auto *x = static_cast<const std::byte*>(p.x), *x2 = static_cast<const std::byte*>(p.x2);
-    auto* out = static_cast<std::byte*>(p.out);
-    for (int64_t first = 0; first < pictures; first += some) {
-      Launch launch = s.launch;
-      launch.grid.z = static_cast<unsigned>(std::min(some, pictures - first));
-      p.x = x + first * p.own_channels * channel_bytes;
-      if (x2 != nullptr) p.x2 = x2 + first * (p.channels - p.own_channels) * channel_bytes;
-      p.out = out + first * p.channels * channel_bytes;
-      gpu_.launch(launch, SliceParams{.norm = p,
-                                      .parts = barriers_ + kBarriers,
-                                      .barriers = barriers_,
-                                      .slice = kernel_int(s.pixels),
-                                      .chunk = kernel_int(s.chunk),
-                                      .groups = kernel_int(s.chunk / each),
-                                      .each = kernel_int(each),
-                                      .rows = kernel_int(s.rows),
-                                      .runs = kernel_int(s.runs),
-                                      .held = kernel_int(s.held)});
-    }
+  void norm_by_slices(const Slices& s, const NormParams& p, int64_t pictures) {
+    const int64_t each = p.channels / p.groups;  // channels of a group
+    Launch launch = s.launch;
+    launch.grid.z = static_cast<unsigned>(std::min(s.at_once, pictures));
+    gpu_.launch(launch, SliceParams{.norm = p,
+                                    .parts = barriers_ + kBarriers,
+                                    .barriers = barriers_,
+                                    .pictures = kernel_int(pictures),
+                                    .slice = kernel_int(s.pixels),
+                                    .chunk = kernel_int(s.chunk),
+                                    .groups = kernel_int(s.chunk / each),
+                                    .each = kernel_int(each),
+                                    .rows = kernel_int(s.rows),
+                                    .runs = kernel_int(s.runs),
+                                    .held = kernel_int(s.held)});
   }
 
   void own_attention(const View& out, const View& q, const View& k, const View& v, const AttentionArgs& a) {

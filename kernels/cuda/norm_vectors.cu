@@ -1,16 +1,17 @@
 // GroupNorm and LayerNorm of aligned rows, 16 bytes an access; norm.cu is the plain way for all other shapes.
 //
-// GroupNorm in one launch of (slices, chunks, N) blocks: a slice is some pixels, a chunk some groups with all their channels, so
-// that every access runs along memory. A thread keeps one vector of channels and steps over the slice's pixels.
-//   1. The block copies its slice of x into shared memory, as much as has room (`held`).
+// GroupNorm in one launch of (slices, chunks, pictures at once) blocks: a slice is some pixels, a chunk some groups with all their
+// channels, so that every access runs along memory. A thread keeps one vector of channels and steps over the slice's pixels.
+//   1. The block copies its slice of x into shared memory, as much as has room (`held`), and `kKept` vectors of what has none
+//      into the registers of each thread.
 //   2. A thread sums distances from its own first pixel, a value that is exact, so a mean far from zero costs no digits. The
 //      threads of the block, and then the slices of the picture, are joined each in a fixed order, as distances from the mean of
 //      the first of them: the shifted data algorithm of Chan, Golub and LeVeque ("Algorithms for computing the sample variance",
 //      1983).
 //   3. Between the block's sums and those of the picture stands a barrier across the blocks of a chunk, which must all be
-//      resident: the host starts no more pictures at once (choose.cc). A chunk of one slice needs none.
-//   4. The block normalizes what it holds. x is read once and written once, but for what had no room: that is read again, from
-//      L2 where x fits it.
+//      resident: no more pictures are made at once (choose.cc), the others follow. A chunk of one slice needs none.
+//   4. The block normalizes what it holds. x is read once and written once, but for what had no room in either: that is read
+//      again, from L2 where x fits it.
 // The host picks as many slices as keep what every block reads beside x below a sixteenth of the bytes.
 //
 // LayerNorm: a warp holds a row in registers, reads it once and writes it once. Gain and bias lie in shared memory for the 24
@@ -77,9 +78,10 @@ struct Share {
   const T* x;         // the vector in the first pixel, from either input
   int64_t stride;     // from there to the thread's next one
   T* held;            // the thread's first place in shared memory
-  int most_held;
+  int most_held, most_kept;
+  uint4 kept[SliceParams::kKept];  // the vectors behind those in shared memory
 
-  __device__ Share(const SliceParams& p, void* shared) {
+  __device__ Share(const SliceParams& p, int picture, void* shared) {
     columns = p.chunk / kVector<T>;
     rows = p.rows;
     row = quotient(threadIdx.x, columns);
@@ -91,40 +93,47 @@ struct Share {
     const bool second = channel >= p.norm.own_channels;
     const int pixel = second ? p.norm.channels - p.norm.own_channels : p.norm.own_channels;
     x = static_cast<const T*>(second ? p.norm.x2 : p.norm.x) + channel - (second ? p.norm.own_channels : 0) +
-        (static_cast<int64_t>(blockIdx.z) * p.norm.pixels + first) * pixel;
+        (static_cast<int64_t>(picture) * p.norm.pixels + first) * pixel;
     stride = static_cast<int64_t>(rows) * pixel;
     held = static_cast<T*>(shared) + threadIdx.x * kVector<T>;
     most_held = p.held;
+    most_kept = min(max(count - most_held, 0), SliceParams::kKept);
   }
 
   __device__ T* place(int k) const { return held + k * rows * columns * kVector<T>; }
   // Starts the copies.
-  __device__ void hold() const {
+  __device__ void hold() {
 #pragma unroll 4
     for (int k = 0; k < min(count, most_held); k++) copy16(shared_address(place(k)), x + k * stride);
     copy_commit();
+#pragma unroll
+    for (int i = 0; i < SliceParams::kKept; i++) kept[i] = load16(x + (most_held + i) * stride, i < most_kept);
   }
-  __device__ uint4 load(int k) const {
-    if (k < most_held) return *reinterpret_cast<const uint4*>(place(k));
-    return *reinterpret_cast<const uint4*>(x + k * stride);
-  }
-  // Calls body(values) for one vector after the other, `kAhead` of them on their way at once.
+  // Calls body(k, values) for the vectors of all pixels, `kAhead` of them on their way at once.
   template <int kAhead, typename Body>
   __device__ void each_vector(const Body& body) const {
+    float values[kVector<T>];
 #pragma unroll 1
-    for (int k = 0; k < count; k += kAhead) {
+    for (int first = 0; first < count - most_kept; first += kAhead) {
+      const auto pixel = [&](int i) { return first + i < most_held ? first + i : first + i + SliceParams::kKept; };
       uint4 bits[kAhead];
 #pragma unroll
       for (int i = 0; i < kAhead; i++)
-        if (k + i < count) bits[i] = load(k + i);
+        if (first + i < count - most_kept)
+          bits[i] = *reinterpret_cast<const uint4*>(first + i < most_held ? place(first + i) : x + pixel(i) * stride);
 #pragma unroll
       for (int i = 0; i < kAhead; i++)
-        if (k + i < count) {
-          float values[kVector<T>];
+        if (first + i < count - most_kept) {
           unpack<T>(bits[i], values);
-          body(values);
+          body(pixel(i), values);
         }
     }
+#pragma unroll
+    for (int i = 0; i < SliceParams::kKept; i++)
+      if (i < most_kept) {
+        unpack<T>(kept[i], values);
+        body(most_held + i, values);
+      }
   }
 };
 
@@ -135,14 +144,14 @@ __device__ void sum_vector(const Share<T>& mine, int each, Run* runs) {
   constexpr int kChannels = kVector<T>;
   const int ahead = each - mine.column % each;  // channels of the first group from here on
   float pivot[kChannels], sum[kChannels] = {}, squares[kChannels] = {};
-  unpack<T>(mine.load(0), pivot);
+  unpack<T>(*reinterpret_cast<const uint4*>(mine.held), pivot);
   int left = ahead;
 #pragma unroll
   for (int i = 1; i < kChannels; i++) {
     left = left > 1 ? left - 1 : each;
     if (left < each) pivot[i] = pivot[i - 1];
   }
-  mine.template each_vector<4>([&](const float(&x)[kChannels]) {
+  mine.template each_vector<4>([&](int, const float(&x)[kChannels]) {
 #pragma unroll
     for (int i = 0; i < kChannels; i++) {
       const float distance = x[i] - pivot[i];
@@ -165,10 +174,12 @@ __device__ void sum_vector(const Share<T>& mine, int each, Run* runs) {
   }
 }
 
-// What the slices have of a group of this block's chunk.
-__device__ inline Moments* parts_of(const SliceParams& p, int group) {
+// What the slices have of a group of this block's chunk. Two places in turn: a block writes of one picture when others may still
+// read of the last, but the barrier of that one has seen all done with those before.
+__device__ inline Moments* parts_of(const SliceParams& p, int picture, int group) {
+  const unsigned place = 2 * blockIdx.z + picture / gridDim.z % 2;
   return static_cast<Moments*>(p.parts) +
-         (static_cast<int64_t>(blockIdx.z) * p.norm.groups + blockIdx.y * p.groups + group) * gridDim.x;
+         (static_cast<int64_t>(place) * p.norm.groups + blockIdx.y * p.groups + group) * gridDim.x;
 }
 
 // y = (x - pivot) * scale + shift; of a channel whose group is not known yet, gain and bias.
@@ -189,7 +200,7 @@ __device__ inline void normalize(const SliceParams& p, int group, const Moments&
 // Writes this slice's part of each group of the chunk, or what becomes of the channels where it is the only one.
 // `runs` [rows,columns,p.runs], `channel` [chunk].
 template <typename T>
-__device__ void sum_slice(const SliceParams& p, const Share<T>& mine, Run* runs, Affine* channel) {
+__device__ void sum_slice(const SliceParams& p, int picture, const Share<T>& mine, Run* runs, Affine* channel) {
   sum_vector(mine, p.each, runs + threadIdx.x * p.runs);
   __syncthreads();
 
@@ -207,48 +218,56 @@ __device__ void sum_slice(const SliceParams& p, const Share<T>& mine, Run* runs,
     if (gridDim.x == 1)
       normalize(p, group, all, channel);
     else if (threadIdx.x % kWarp == 0)
-      parts_of(p, group)[blockIdx.x] = all;
+      parts_of(p, picture, group)[blockIdx.x] = all;
   }
 }
 
-__device__ inline void join_slices(const SliceParams& p, Affine* channel) {
+__device__ inline void join_slices(const SliceParams& p, int picture, Affine* channel) {
   for (int group = threadIdx.x / kWarp; group < p.groups; group += blockDim.x / kWarp)
-    normalize(p, group, join(gridDim.x, [&](int slice) { return parts_of(p, group)[slice]; }), channel);
+    normalize(p, group, join(gridDim.x, [&](int slice) { return parts_of(p, picture, group)[slice]; }), channel);
 }
 
 template <typename T>
-__device__ void scale_slice(const SliceParams& p, const Share<T>& mine, const Affine* channel) {
+__device__ void scale_slice(const SliceParams& p, int picture, const Share<T>& mine, const Affine* channel) {
   Affine of[kVector<T>];
 #pragma unroll
   for (int i = 0; i < kVector<T>; i++) of[i] = channel[mine.column + i];
-  T* out = static_cast<T*>(p.norm.out) + (static_cast<int64_t>(blockIdx.z) * p.norm.pixels + mine.first) * p.norm.channels +
+  T* out = static_cast<T*>(p.norm.out) + (static_cast<int64_t>(picture) * p.norm.pixels + mine.first) * p.norm.channels +
            blockIdx.y * p.chunk + mine.column;
-  mine.template each_vector<2>([&](float(&x)[kVector<T>]) {
+  mine.template each_vector<2>([&](int k, float(&x)[kVector<T>]) {
 #pragma unroll
     for (int i = 0; i < kVector<T>; i++) x[i] = fmaf(x[i] - of[i].pivot, of[i].scale, of[i].shift);
     activate_all(x, p.norm.act);
-    store_neighbours(out, x);
-    out += mine.rows * p.norm.channels;
+    store_neighbours(out + static_cast<int64_t>(k) * mine.rows * p.norm.channels, x);
   });
 }
 
 template <typename T>
-__device__ void group_norm(const SliceParams& p) {
-  extern __shared__ __align__(16) char shared[];  // what is held; behind it the moments of all threads, and the channels
-  const Share<T> mine(p, shared);
+__device__ void group_norm_of(const SliceParams& p, int picture, char* shared) {
+  Share<T> mine(p, picture, shared);
   auto* runs = reinterpret_cast<Run*>(shared + p.held * mine.rows * mine.columns * 16);
   auto* channel = reinterpret_cast<Affine*>(runs + mine.rows * mine.columns * p.runs);
   mine.hold();
   for (int c = threadIdx.x; c < p.chunk; c += blockDim.x)
     channel[c] = {0, p.norm.gain[blockIdx.y * p.chunk + c], p.norm.bias[blockIdx.y * p.chunk + c]};
   copy_wait<0>();
-  sum_slice(p, mine, runs, channel);
+  sum_slice(p, picture, mine, runs, channel);
   if (gridDim.x > 1) {
     wait_for_blocks(p.barriers + blockIdx.z * gridDim.y + blockIdx.y, gridDim.x, blockIdx.x == 0);
-    join_slices(p, channel);
+    join_slices(p, picture, channel);
   }
   __syncthreads();
-  scale_slice(p, mine, channel);
+  scale_slice(p, picture, mine, channel);
+}
+
+template <typename T>
+__device__ void group_norm(const SliceParams& p) {
+  extern __shared__ __align__(16) char shared[];  // what is held; behind it the moments of all threads, and the channels
+#pragma unroll 1
+  for (int picture = blockIdx.z; picture < p.pictures; picture += gridDim.z) {
+    group_norm_of<T>(p, picture, shared);
+    __syncthreads();
+  }
 }
 
 template <typename T>

@@ -19,8 +19,11 @@ MUTANTS = {
     "norm": (NORM, "", ""),
     "norm_no_barrier": (NORM, "__syncthreads();\n\n  const int begin", "const int begin"),
     "norm_blocks_do_not_wait": (NORM, "wait_for_blocks(p", "if (gridDim.x > 3) wait_for_blocks(p"),
-    "norm_reads_more_than_is_held": (NORM, "if (k < most_held)", "if (k <= most_held)"),
-    "norm_slice_left_out": (NORM, "parts_of(p, group)[slice]", "parts_of(p, group)[slice / 2]"),
+    "norm_reads_more_than_is_held": (NORM, "first + i < most_held ? place", "first + i <= most_held ? place"),
+    "norm_keeps_one_less": (NORM, "if (i < most_kept)", "if (i + 1 < most_kept)"),
+    "norm_one_place_for_moments": (NORM, "picture / gridDim.z % 2", "0"),
+    "norm_pictures_run_into_another": (NORM, "shared);\n    __syncthreads();", "shared);"),
+    "norm_slice_left_out": (NORM, "group)[slice]", "group)[slice / 2]"),
     "norm_pivot_forgotten": (NORM, "m.pivot - base.pivot + (m.rest - base.rest)", "m.rest - base.rest"),
 }
 

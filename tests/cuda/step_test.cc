@@ -120,18 +120,17 @@ struct Modelled {
   double most;        // times the limit
   double most_bytes;  // of GroupNorms, times those that must move
 };
-const Modelled kModelled[] = {{"RTX 4090", card_of(89, 128, 102400, 2520000, 10501000, 384), 2520, 1.09, 1.08},
+const Modelled kModelled[] = {{"RTX 4090", card_of(89, 128, 102400, 2520000, 10501000, 384), 2520, 1.09, 1.06},
                               {"A100", card_of(80, 108, 167936, 1410000, 1593000, 5120), 1410, 1.44, 1.06},
                               {"H200", card_of(90, 132, 233472, 1980000, 3201000, 6144), 1980, 1.49, 1.06}};
 
-// A call is a launch, but for a product whose workspace is too small for it and a GroupNorm of more pictures than are resident
-// at once. Concatenations are none.
+// A call is a launch, but for a product whose workspace is too small for it. Concatenations are none.
 TEST(Step, Is335Launches) {
   const Step s = step();
   EXPECT_EQ(s.calls, 335);
   EXPECT_EQ(s.norms.size(), 61u);
   for (const Modelled& m : kModelled) {
-    for (const GroupNormLayer& layer : s.norms) EXPECT_GE(choose_slices(layer, m.card)->most, kBranches) << m.name;
+    for (const GroupNormLayer& layer : s.norms) EXPECT_TRUE(choose_slices(layer, m.card)) << m.name;
     for (const Product& p : s.products) {
       if (provider_of(p) != Provider::tiles) continue;
       const auto [tile, splits, cycles] = choose_tile(p, m.card);
@@ -141,12 +140,12 @@ TEST(Step, Is335Launches) {
   }
 }
 
-// What the slices of a GroupNorm move of one picture: x and out; x again where it is not held; moments, a sector each when they
+// What the slices of a GroupNorm move of one picture: x and out; x again where there was no room for it; moments, a sector each when they
 // are written; gains and biases.
 double moved_bytes(const GroupNormLayer& l, const Card& card) {
   const Slices s = *choose_slices(l, card);
   const int64_t x = l.pixels * l.channels * size_of(l.type);
-  const int64_t again = std::max<int64_t>(0, s.pixels - s.held * s.rows) * s.count * l.channels * size_of(l.type);
+  const int64_t again = s.again * s.count * l.channels * size_of(l.type);
   return static_cast<double>(2 * x + again + s.count * l.groups * (32 + s.count * SliceParams::kMomentBytes) +
                              s.count * l.channels * 8);
 }
@@ -155,8 +154,10 @@ TEST(ModelledStep, GroupNormsMoveLittleMoreThanTheyMust) {
   for (const Modelled& m : kModelled) {
     double moved = 0, least = 0;
     for (const GroupNormLayer& l : step().norms) {
+      const auto must = static_cast<double>(2 * l.pixels * l.channels * size_of(l.type));
+      EXPECT_LE(moved_bytes(l, m.card) / must, 1.1) << m.name << fmt::format(": {} pixels, {} channels", l.pixels, l.channels);
       moved += moved_bytes(l, m.card);
-      least += static_cast<double>(2 * l.pixels * l.channels * size_of(l.type));
+      least += must;
     }
     fmt::print("counted, not measured: the GroupNorms of a SD 1.5 step on {} move {:.1f} MB, {:.3f} of what they must\n", m.name,
                kBranches * moved / 1e6, moved / least);
