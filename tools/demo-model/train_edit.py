@@ -22,20 +22,21 @@ import scenes
 from train_unet import ALPHA, TEXT, UNET, Captions, Mixed, save, shrink
 from train_vae import to_tensor
 
+KNOWN = 0.3     # weight of the loss where the picture is given: there is little to learn but to copy
+
 
 def random_mask(rng, size=128):
-    """1 where the picture is to be made: a box, an ellipse, or everything on one side (outpainting)."""
+    """1 where the picture is to be made: a box, an ellipse, or everything on one side (outpainting, most often of one half)."""
     m, kind = np.zeros((size, size), np.float32), rng.random()
-    if kind < 0.25:
-        k = rng.randrange(size // 4, 3 * size // 4)
-        m[:, :k] = 1
+    if kind < 0.4:
+        m[:, :rng.choice((size // 2, rng.randrange(size // 4, 3 * size // 4)))] = 1
         m = rng.choice((m, m[:, ::-1], m.T, m.T[::-1]))
-    elif kind < 0.3:
+    elif kind < 0.43:
         m[:] = 1
     else:
         w, h = rng.randrange(size // 5, int(size * 0.7)), rng.randrange(size // 5, int(size * 0.7))
         x, y = rng.randrange(0, size - w), rng.randrange(0, size - h)
-        if kind < 0.65:
+        if kind < 0.75:
             m[y:y + h, x:x + w] = 1
         else:
             yy, xx = np.mgrid[:size, :size]
@@ -144,7 +145,10 @@ def train(a):
         t = ((torch.arange(a.batch) + torch.rand(a.batch)) * 1000 / a.batch).long()
         s = ALPHA[t].view(-1, 1, 1, 1)
         given = torch.cat([s.sqrt() * x + (1 - s).sqrt() * noise, extra], 1).bfloat16().contiguous(memory_format=torch.channels_last)
-        err = (unet(given, t, text(index[cap(texts)]).last_hidden_state).sample.float() - noise).pow(2).mean((1, 2, 3))
+        err = (unet(given, t, text(index[cap(texts)]).last_hidden_state).sample.float() - noise).pow(2)
+        if a.kind == "inpaint":
+            err = err * (KNOWN + (1 - KNOWN) * extra[:, :1])
+        err = err.mean((1, 2, 3))
         (err * weight[t]).mean().backward()
         lr = a.lr * min(1, (run.step_no + 1) / 50) * max(0.05, 1 - used)
         _, used, loss = run.step(lr, 0.995, (time.time() - start) / (60 * a.minutes), err.mean().item())
