@@ -125,13 +125,13 @@ struct SliceParams {
   void* parts;         // [at once,2,groups,slices] of Moments
   unsigned* barriers;  // [at once,chunks]: grid_barrier.cuh
   int pictures;
-  int slice;           // pixels
-  int chunk;           // channels, whole groups
-  int groups;          // of a chunk
-  int each;            // channels of a group
-  int rows;            // pixels that a block reads at once
-  int runs;            // groups that share a vector of channels, at most
-  int held;            // vectors that a thread keeps in shared memory, at least one
+  int slice;   // pixels
+  int chunk;   // channels, whole groups
+  int groups;  // of a chunk
+  int each;    // channels of a group
+  int rows;    // pixels that a block reads at once
+  int runs;    // groups that share a vector of channels, at most
+  int held;    // vectors that a thread keeps in shared memory, at least one
 };
 
 // An array walked in the order of `Lattice`; strides in elements, outermost first, as many as Lattice::rank.

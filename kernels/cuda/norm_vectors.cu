@@ -1,7 +1,8 @@
 // GroupNorm and LayerNorm of aligned rows, 16 bytes an access; norm.cu is the plain way for all other shapes.
 //
-// GroupNorm in one launch of (slices, chunks, pictures at once) blocks: a slice is some pixels, a chunk some groups with all their
-// channels, so that every access runs along memory. A thread keeps one vector of channels and steps over the slice's pixels.
+// GroupNorm in one launch of (slices, chunks, pictures at once) blocks: a slice is some pixels, a chunk some groups with all
+// their channels, so that every access runs along memory. A thread keeps one vector of channels and steps over the slice's
+// pixels.
 //   1. The block copies its slice of x into shared memory, as much as has room (`held`), and `kKept` vectors of what has none
 //      into the registers of each thread.
 //   2. A thread sums distances from its own first pixel, a value that is exact, so a mean far from zero costs no digits. The

@@ -93,8 +93,8 @@ bool attention_passes(const VirtualCard& card, int size, float spread) {
   return launch(card, name.c_str(), {2, 2, 1}, 128, static_cast<unsigned>(512 * size), p) && near(out.values(), want);
 }
 
-// Two pictures in turn, by three slices, the last of them shorter; of each slice a part is held, one kept, one read again. Twice, as
-// the barrier is used again.
+// Two pictures in turn, by three slices, the last of them shorter; of each slice some pixels are held, some kept, some read
+// again. Twice, as the barrier is used again.
 bool group_norm_passes(const VirtualCard& card) {
   const int pictures = 2, pixels = 500, channels = 64, groups = 8, each = channels / groups, slice = 200, rows = 32, held = 1;
   const std::vector<f16> x = random_halves(static_cast<size_t>(pictures * pixels * channels), 3);

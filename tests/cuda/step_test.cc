@@ -140,8 +140,8 @@ TEST(Step, Is335Launches) {
   }
 }
 
-// What the slices of a GroupNorm move of one picture: x and out; x again where there was no room for it; moments, a sector each when they
-// are written; gains and biases.
+// What the slices of a GroupNorm move of one picture: x and out; x again where there was no room for it; moments, a sector each
+// when they are written; gains and biases.
 double moved_bytes(const GroupNormLayer& l, const Card& card) {
   const Slices s = *choose_slices(l, card);
   const int64_t x = l.pixels * l.channels * size_of(l.type);

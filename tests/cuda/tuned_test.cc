@@ -91,7 +91,8 @@ TEST_F(TunedCounts, NormsAndElementsMoveLittleMoreThanTheyMust) {
       EXPECT_LE(32 * sectors / bytes, 1.1) << kernel << " of " << bytes << " bytes";
     };
     const std::string end = fmt::format("_{}", name_of(type));
-    for (const auto& [size, channels] : {std::pair<int64_t, int64_t>{32, 320}, {16, 640}, {16, 1920}, {8, 1280}, {64, 128}, {64, 960}}) {
+    for (const auto& [size, channels] :
+         {std::pair<int64_t, int64_t>{32, 320}, {16, 640}, {16, 1920}, {8, 1280}, {64, 128}, {64, 960}}) {
       const View x = s.input({size, size, channels}), y = s.output({size, size, channels});
       const Norm norm = s.norm(channels, 1e-5f);
       const auto bytes = static_cast<double>(x.bytes());
