@@ -1,9 +1,6 @@
 // cudream bench verbs --virtual: what each verb's kernels do, as the virtual GPU of the tests counts it (tests/vgpu/README.md).
 // Counted, not measured: no time in it is that of a card.
 #include <fmt/format.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -12,6 +9,7 @@
 #include <vector>
 
 #include "cli/bench.h"
+#include "cli/launch_report.h"
 #include "core/error.h"
 
 namespace cudream {
@@ -25,35 +23,6 @@ Error no_virtual_gpu() {
   return fail(Code::device,
               "--virtual counts on the virtual GPU of the tests: set CUDREAM_LIBCUDA to its libcuda.so.1 (build/release/vgpu)");
 }
-
-// What the virtual GPU says of each launch: a line of JSON, in a file without a name. Make one before the device is opened: that
-// is when its driver reads the environment.
-class LaunchReport {
- public:
-  LaunchReport() : file_(memfd_create("launches", MFD_CLOEXEC)) {
-    if (file_ < 0) throw fail(Code::io, "no memory for the report of the virtual GPU");
-    setenv("CUDREAM_VGPU_REPORT", fmt::format("/proc/self/fd/{}", file_).c_str(), 1);
-  }
-  ~LaunchReport() { ::close(file_); }
-  LaunchReport(const LaunchReport&) = delete;
-  LaunchReport& operator=(const LaunchReport&) = delete;
-
-  // The launches since the last call, in order; wait for the device before.
-  std::vector<json> take() {
-    struct stat now {};
-    fstat(file_, &now);
-    std::string text(static_cast<size_t>(now.st_size), '\0');
-    if (::pread(file_, text.data(), text.size(), 0) != now.st_size || ::ftruncate(file_, 0) != 0)
-      throw fail(Code::io, "cannot read the report of the virtual GPU");
-    std::vector<json> launches;
-    for (size_t at = 0, end = 0; (end = text.find('\n', at)) != std::string::npos; at = end + 1)
-      launches.push_back(json::parse(text.substr(at, end - at)));
-    return launches;
-  }
-
- private:
-  int file_;
-};
 
 // Sums over launches.
 struct Counted {

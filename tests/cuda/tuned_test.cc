@@ -7,12 +7,12 @@
 #include <cmath>
 #include <set>
 
+#include "cli/launch_report.h"
 #include "kernels/ops.h"
 #include "kernels/reference/reference_device.h"
 #include "kernels/weight.h"
 #include "nets/unet.h"
 #include "nets/vae.h"
-#include "tests/cuda/launches.h"
 #include "tests/cuda/open.h"
 #include "tests/kernels/verb_cases.h"
 

@@ -167,8 +167,7 @@ TEST_F(NoPieces, AreAnEmptyFile) {
   expect_digest();
 }
 
-// ---- Models read directly
-// -------------------------------------------------------------------------------------------------------
+// ---- Models read directly ------------------------------------------------------------------------------------------------
 
 // Bytes that reads of this process have returned, of mappings none (proc(5)); none: the kernel does not count.
 std::optional<int64_t> bytes_read() {
