@@ -113,19 +113,26 @@ struct NormParams {
   Act act;
 };
 
-// GroupNorm by slices of a picture's pixels, as many as the grid is wide, and chunks of its channels, as many as it is high; as
-// many pictures at once as it is deep. Where there are several slices the launch is cooperative: every block of it is resident.
+// The blocks of a GroupNorm by slices.
+struct SliceShape {
+  int threads;  // the most of a block: one vector of channels each
+  int blocks;   // on a multiprocessor
+  int kept;     // vectors that a thread keeps in registers where shared memory has no room
+};
+
+// GroupNorm by slices of a picture's pixels, as many as the grid is wide, and chunks of its channels. A part is a chunk of a
+// picture; as many are made at once as the grid is high, the others in turn. Where there are several slices the launch is
+// cooperative: every block of it is resident.
 struct SliceParams {
-  static constexpr int kThreads = 320;     // the most of a block: one vector of channels each
-  static constexpr int kBlocksAtOnce = 2;  // on a multiprocessor
+  static constexpr SliceShape kSmall{320, 2, 4}, kLarge{384, 1, 22};
   static constexpr int kMomentBytes = 16;  // of a slice in a group
   static constexpr int kRunBytes = 12;     // of a thread in a group
-  static constexpr int kKept = 4;          // vectors that a thread keeps in registers where shared memory has no room
   NormParams norm;
-  void* parts;         // [at once,2,groups,slices] of Moments
-  unsigned* barriers;  // [at once,chunks]: grid_barrier.cuh
-  int pictures;
+  void* moments;       // [at once,2,groups,slices] of Moments
+  unsigned* barriers;  // [at once]: grid_barrier.cuh
+  int parts;
   int slice;   // pixels
+  int chunks;  // of a picture
   int chunk;   // channels, whole groups
   int groups;  // of a chunk
   int each;    // channels of a group

@@ -3,6 +3,8 @@
 
 namespace cudream {
 
+inline constexpr int kReservedShared = 1024;  // of a block, for the system (CUDA C++ Programming Guide, compute capability 8.x)
+
 // Rates are of one multiprocessor, per cycle of it; memory's of the whole card.
 struct Card {
   int multiprocessors = 0;

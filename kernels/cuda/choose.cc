@@ -24,9 +24,7 @@ constexpr int64_t kQueries = 16, kKeys = 32, kKeyRow = 36;
 constexpr unsigned kAttentionThreads = 128, kGroupThreads = 256, kRowThreads = 128, kElementThreads = 256;
 constexpr int64_t kRowsPerBlock = 4;
 constexpr int64_t kVectorBytes = 16, kSectorBytes = 32, kAffineBytes = 12;
-constexpr int64_t kSliceThreads = SliceParams::kThreads;
-constexpr int64_t kReservedShared = 1024;  // of a block, for the system (CUDA C++ Programming Guide, compute capability 8.x)
-constexpr int64_t kMostPictures = 65535;   // of a grid
+constexpr int64_t kMostHigh = 65535;                     // a grid
 constexpr int64_t kHeldChannels = 1280, kHeldRows = 24;  // of a LayerNorm that keeps rows in registers
 constexpr unsigned kHeldThreads = 768;
 
@@ -42,6 +40,14 @@ constexpr FlashKernel kFlashKernels[] = {
     {"flash40", kFlashImage, 40, 128, 128, 512 * 40},    {"flash64", kFlashImage, 64, 128, 128, 512 * 64},
     {"flash80", kFlashImage, 80, 128, 128, 512 * 80},    {"flash160_small", kFlashImage, 160, 64, 128, 384 * 160, 256},
     {"flash160", kFlashImage, 160, 128, 128, 512 * 160}, {"flash512", "wide_attention.cu", 512, 64, 256, 94976}};
+
+// GroupNorm by slices: as it is for most layers, and with more room for what is normalized and fewer threads to hide latencies.
+struct SliceKernel {
+  std::string_view name;
+  SliceShape shape;
+};
+constexpr SliceKernel kSmallSlices{"group_norm_vectors", SliceParams::kSmall},
+    kLargeSlices{"group_norm_large", SliceParams::kLarge};
 
 std::string entry(std::string_view kernel, DType type) {
   return fmt::format("{}_{}", kernel, name_of(type));
@@ -78,61 +84,63 @@ void add_pointwise(std::vector<Kernel>& table, std::string_view verb, std::initi
     table.push_back({.name = choose_pointwise(verb, 1, n).kernel, .image = "pointwise.cu", .parameter_bytes = sizeof(Params)});
 }
 
-// Pixels of a slice and channels of a chunk, for at most `most` blocks of a picture; nullopt where one block has it all, and
-// where rows cannot be cut into vectors that the threads of a block have room for.
+// Pixels of a slice and channels of a chunk, for slices of at most `most` blocks in all chunks of a picture and `resident` in
+// one; nullopt where one block has it all, and where rows cannot be cut into vectors that the threads of a block have room for.
 struct Cut {
   int64_t pixels, chunk;
 };
-std::optional<Cut> cut_picture(const GroupNormLayer& l, int64_t most) {
+std::optional<Cut> cut_picture(const GroupNormLayer& l, int64_t most, int64_t resident, int64_t threads) {
   const int64_t vector = kVectorBytes / size_of(l.type), each = l.channels / l.groups;
   // Beside x, n slices read 8 n channels bytes of gains and biases, and n^2 groups moments: here at most a sixteenth of the bytes
   // of x and out.
   const auto share = static_cast<double>(l.pixels * l.channels * size_of(l.type)) / 8;
   const auto a = static_cast<double>(SliceParams::kMomentBytes * l.groups), b = static_cast<double>(8 * l.channels);
-  const auto wanted = static_cast<int64_t>((std::sqrt(b * b + 4 * a * share) - b) / (2 * a));
+  const auto sixteenth = static_cast<int64_t>((std::sqrt(b * b + 4 * a * share) - b) / (2 * a));
+  const int64_t wanted = std::min(sixteenth, resident);
   if (!l.vectors || wanted < 1) return std::nullopt;
   // Chunks of whole groups, whole vectors and whole sectors of memory, where slices alone are too few.
   const int64_t step = std::lcm(std::lcm(each, vector), kSectorBytes / size_of(l.type));
   invariant(step > 0, "GroupNorm of {} channels in {} groups", l.channels, l.groups);
   int64_t chunks = 1;
-  const auto too_few = [&] { return most / chunks > wanted || l.channels > chunks * kSliceThreads * vector; };
+  const auto too_few = [&] { return most / chunks > wanted || l.channels > chunks * threads * vector; };
   while (too_few() && l.channels % (2 * chunks * step) == 0) chunks *= 2;
-  if (l.channels > chunks * kSliceThreads * vector) return std::nullopt;
+  if (l.channels > chunks * threads * vector) return std::nullopt;
   const int64_t slices = std::clamp<int64_t>(most / chunks, 1, wanted);
   return Cut{(l.pixels + slices - 1) / slices, l.channels / chunks};
 }
 
-// As many slices as let that many pictures fill the card.
-std::optional<Slices> slices_at_once(const GroupNormLayer& l, const Card& card, int64_t pictures) {
-  const int64_t at_once = SliceParams::kBlocksAtOnce * card.multiprocessors;
-  const auto cut = cut_picture(l, std::max<int64_t>(1, at_once / pictures));
+// As many slices as let the branches of guidance fill the card in so many turns.
+std::optional<Slices> slices_in_turns(const GroupNormLayer& l, const Card& card, const SliceKernel& kernel, int64_t turns) {
+  const int64_t at_once = kernel.shape.blocks * card.multiprocessors;
+  const auto cut = cut_picture(l, at_once * turns / kBranches, at_once, kernel.shape.threads);
   if (!cut) return std::nullopt;
   const auto [pixels, chunk] = *cut;
   const int64_t vector = kVectorBytes / size_of(l.type), each = l.channels / l.groups, columns = chunk / vector;
-  const int64_t rows = kSliceThreads / columns, threads = columns * rows;  // vectors that a block takes at once
+  const int64_t rows = kernel.shape.threads / columns, threads = columns * rows;  // vectors that a block takes at once
   // A vector begins at a multiple of what it has in common with a group.
   const int64_t runs = (each - std::gcd(each, vector) + vector - 1) / each + 1;
   const int64_t sums = threads * runs * SliceParams::kRunBytes + chunk * kAffineBytes;
-  const int64_t room = std::min<int64_t>(kSharedLimit, card.shared_bytes / SliceParams::kBlocksAtOnce - kReservedShared) - sums;
+  const int64_t room = card.shared_bytes / kernel.shape.blocks - kReservedShared - sums;
   const int64_t held = std::clamp<int64_t>(room / (threads * kVectorBytes), 1, (pixels + rows - 1) / rows);
-  const Dim grid{blocks(l.pixels, pixels), blocks(l.channels, chunk), 1};
-  // Moments of two pictures in turn, of each that is made at once.
-  const int64_t moments = 2 * grid.x * l.groups * SliceParams::kMomentBytes;
-  const int64_t resident = grid.x == 1 ? kMostPictures : std::min(at_once / (grid.x * grid.y), kMomentsBytes / moments);
+  const int64_t count = (l.pixels + pixels - 1) / pixels;
+  // Moments of two parts in turn, for each that is made at once.
+  const int64_t moments = 2 * count * (chunk / each) * SliceParams::kMomentBytes;
+  const int64_t resident = count == 1 ? kMostHigh : std::min(at_once / count, kMomentsBytes / moments);
   if (resident == 0) return std::nullopt;
   return Slices{.pixels = pixels,
-                .count = grid.x,
+                .count = count,
+                .chunks = l.channels / chunk,
                 .chunk = chunk,
                 .rows = rows,
                 .runs = runs,
                 .held = held,
-                .again = std::max<int64_t>(0, pixels - (held + SliceParams::kKept) * rows),
+                .again = std::max<int64_t>(0, pixels - (held + kernel.shape.kept) * rows),
                 .at_once = resident,
-                .launch = {.kernel = entry("group_norm_vectors", l.type),
-                           .grid = grid,
+                .launch = {.kernel = entry(kernel.name, l.type),
+                           .grid = {static_cast<unsigned>(count), 1, 1},
                            .block = static_cast<unsigned>((threads + 31) / 32 * 32),
                            .shared = static_cast<unsigned>(held * threads * kVectorBytes + sums),
-                           .cooperative = grid.x > 1}};
+                           .cooperative = count > 1}};
 }
 
 std::vector<Kernel> make_table() {
@@ -151,8 +159,10 @@ std::vector<Kernel> make_table() {
   add_typed<FinishParams>(table, "finish.cu", {"finish"});
   add_typed<NormParams>(table, "norm.cu", {"group_norm", "layer_norm"});
   add_typed<NormParams>(table, "norm_vectors.cu", {"layer_norm_vectors"});
-  add_typed<SliceParams>(table, "norm_vectors.cu", {"group_norm_vectors"});
-  for (Kernel& kernel : std::span(table).last(3)) kernel.dynamic_shared = kSharedLimit;
+  for (const SliceKernel& k : {kSmallSlices, kLargeSlices}) {
+    add_typed<SliceParams>(table, "norm_vectors.cu", {k.name});
+    for (Kernel& kernel : std::span(table).last(3)) kernel.dynamic_shared = kAllShared;
+  }
   add_pointwise<ActParams>(table, "act", {1, 4, 8});
   add_pointwise<MultiplyParams>(table, "multiply", {1, 4, 8});
   add_pointwise<LerpParams>(table, "lerp", {1, 4});
@@ -205,8 +215,14 @@ Launch choose_attention(const AttentionLayer& l, int64_t pictures) {
 }
 
 std::optional<Slices> choose_slices(const GroupNormLayer& l, const Card& card) {
-  const auto both = slices_at_once(l, card, kBranches);
-  return both && both->again > 0 ? slices_at_once(l, card, 1) : both;
+  auto best = slices_in_turns(l, card, kSmallSlices, 1);
+  const auto try_turns = [&](const SliceKernel& kernel, int64_t turns) {
+    const auto s = slices_in_turns(l, card, kernel, turns);
+    if (best && s && s->again * s->count < best->again * best->count) best = s;
+  };
+  if (best && best->again > 0) try_turns(kSmallSlices, kBranches);
+  for (int64_t turns = 1; best && best->again > 0 && turns <= kBranches * l.groups; turns *= 2) try_turns(kLargeSlices, turns);
+  return best;
 }
 
 Launch choose_finish(DType type, int64_t elements, int64_t pictures) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <span>
 #include <string>
@@ -35,8 +36,8 @@ struct Kernel {
 };
 std::span<const Kernel> kernels();
 
-// The largest dynamic shared memory any launch asks for: what every card from compute capability 8.0 on can give a block.
-inline constexpr unsigned kSharedLimit = 99 * 1024;
+// What every card from compute capability 8.0 on can give a block, and all that a card can.
+inline constexpr unsigned kSharedLimit = 99 * 1024, kAllShared = std::numeric_limits<unsigned>::max();
 
 // `pictures` is N; types are those of the activations.
 Launch choose_linear(DType type, int64_t rows, int64_t outs, int64_t pictures);
@@ -62,18 +63,18 @@ struct GroupNormLayer {
   int64_t pixels, channels, groups;
   bool vectors = false;  // pixels begin at multiples of 16 bytes, those of out too
 };
-// GroupNorm by `count` slices of `pixels` pixels, and chunks of channels (SliceParams). With more than one slice the blocks of a
-// picture wait for one another, so a launch has no more than `at_once` pictures side by side: then all its blocks are resident,
-// two on each multiprocessor. The slices are so many that the branches of guidance fill the card; where these are more than it
-// can hold, that one picture fills it, and the others follow.
+// GroupNorm by `count` slices of `pixels` pixels, and `chunks` chunks of `chunk` channels (SliceParams). With more than one slice
+// the blocks of a part wait for one another, so a launch has no more than `at_once` parts side by side: then all its blocks are
+// resident. The slices are so many that the branches of guidance fill the card. Where these are more than it can hold, fewer and
+// narrower parts fill it and the others follow in the same launch.
 struct Slices {
-  int64_t pixels, count, chunk, rows, runs, held;
+  int64_t pixels, count, chunks, chunk, rows, runs, held;
   int64_t again;  // pixels of a slice that there is no room for, and which are read twice
   int64_t at_once;
-  Launch launch;  // of one picture
+  Launch launch;  // of one part
 };
 std::optional<Slices> choose_slices(const GroupNormLayer& layer, const Card& card);  // nullopt: the plain kernel
-inline constexpr int64_t kMomentsBytes = 4 << 20;  // of all slices of the pictures at once, the most
+inline constexpr int64_t kMomentsBytes = 4 << 20;  // of all slices of the parts at once, the most
 Launch choose_group_norm(DType type, int64_t groups, int64_t pictures);
 
 Launch choose_layer_norm(DType type, int64_t rows, int64_t channels, bool vectors);

@@ -51,7 +51,7 @@ class CudaDevice final : public Device {
              .compute = precision,
              .memory_bytes = gpu_.memory_bytes(),
              .multiprocessors = gpu_.card().multiprocessors};
-    invariant(SliceParams::kBlocksAtOnce * gpu_.card().multiprocessors <= kBarriers, "more blocks at once than barriers");
+    invariant(SliceParams::kSmall.blocks * gpu_.card().multiprocessors <= kBarriers, "more blocks at once than barriers");
     barriers_ = static_cast<unsigned*>(gpu_.allocate(kBarriers * static_cast<int64_t>(sizeof(unsigned)) + kMomentsBytes));
     constexpr std::array<unsigned, kBarriers> kOpen{};
     gpu_.upload(barriers_, std::as_bytes(std::span(kOpen)));
@@ -115,7 +115,8 @@ class CudaDevice final : public Device {
     p.x2 = x2.data;
     p.groups = a.groups;
     p.act = a.act;
-    const GroupNormLayer layer{x.dtype, p.pixels, p.channels, p.groups, row_vectors(x) && row_vectors(x2) && row_vectors(out)};
+    const bool vectors = row_vectors(x) && row_vectors(x2) && row_vectors(out) && (a.act == Act::none || a.act == Act::silu);
+    const GroupNormLayer layer{x.dtype, p.pixels, p.channels, p.groups, vectors};
     if (const auto slices = choose_slices(layer, gpu_.card()))
       norm_by_slices(*slices, p, x.shape[0]);
     else
@@ -192,12 +193,13 @@ class CudaDevice final : public Device {
   void norm_by_slices(const Slices& s, const NormParams& p, int64_t pictures) {
     const int64_t each = p.channels / p.groups;  // channels of a group
     Launch launch = s.launch;
-    launch.grid.z = static_cast<unsigned>(std::min(s.at_once, pictures));
+    launch.grid.y = static_cast<unsigned>(std::min(s.at_once, pictures * s.chunks));
     gpu_.launch(launch, SliceParams{.norm = p,
-                                    .parts = barriers_ + kBarriers,
+                                    .moments = barriers_ + kBarriers,
                                     .barriers = barriers_,
-                                    .pictures = kernel_int(pictures),
+                                    .parts = kernel_int(pictures * s.chunks),
                                     .slice = kernel_int(s.pixels),
+                                    .chunks = kernel_int(s.chunks),
                                     .chunk = kernel_int(s.chunk),
                                     .groups = kernel_int(s.chunk / each),
                                     .each = kernel_int(each),

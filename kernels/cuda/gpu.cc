@@ -1,6 +1,7 @@
 // Opening a card, moving bytes, launching, recording.
 #include "kernels/cuda/gpu.h"
 
+#include <algorithm>
 #include <array>
 
 #include "core/error.h"
@@ -88,8 +89,9 @@ void Gpu::load_kernels() {
       if (kernel.image != image.name) continue;
       Driver::Function function = nullptr;
       driver_.check(driver_.module_function(&function, module, kernel.name.c_str()), "finding {} on {}", kernel.name, name_);
-      if (kernel.dynamic_shared > kPlainSharedBytes)
-        driver_.check(driver_.function_attribute(function, Driver::kDynamicSharedBytes, static_cast<int>(kernel.dynamic_shared)),
+      const auto most = static_cast<unsigned>(card_.shared_bytes - kReservedShared);
+      if (const unsigned shared = std::min(kernel.dynamic_shared, most); shared > kPlainSharedBytes)
+        driver_.check(driver_.function_attribute(function, Driver::kDynamicSharedBytes, static_cast<int>(shared)),
                       "giving {} shared memory on {}", kernel.name, name_);
       entries_[kernel.name] = {function, kernel.parameter_bytes};
     }

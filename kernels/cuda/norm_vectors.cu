@@ -1,18 +1,19 @@
 // GroupNorm and LayerNorm of aligned rows, 16 bytes an access; norm.cu is the plain way for all other shapes.
 //
-// GroupNorm in one launch of (slices, chunks, pictures at once) blocks: a slice is some pixels, a chunk some groups with all
-// their channels, so that every access runs along memory. A thread keeps one vector of channels and steps over the slice's
-// pixels.
+// GroupNorm in one launch of (slices, parts at once) blocks: a slice is some pixels; a part is a picture's chunk of some groups
+// with all their channels, so that every access runs along memory. A thread keeps one vector of channels and steps over the
+// slice's pixels.
 //   1. The block copies its slice of x into shared memory, as much as has room (`held`), and `kKept` vectors of what has none
 //      into the registers of each thread.
 //   2. A thread sums distances from its own first pixel, a value that is exact, so a mean far from zero costs no digits. The
 //      threads of the block, and then the slices of the picture, are joined each in a fixed order, as distances from the mean of
 //      the first of them: the shifted data algorithm of Chan, Golub and LeVeque ("Algorithms for computing the sample variance",
 //      1983).
-//   3. Between the block's sums and those of the picture stands a barrier across the blocks of a chunk, which must all be
-//      resident: no more pictures are made at once (choose.cc), the others follow. A chunk of one slice needs none.
+//   3. Between the block's sums and those of the part stands a barrier across the blocks of the part, which must all be
+//      resident: no more parts are made at once (choose.cc), the others follow. A part of one slice needs none.
 //   4. The block normalizes what it holds. x is read once and written once, but for what had no room in either: that is read
-//      again, from L2 where x fits it.
+//      again, from L2 where the parts at once fit it.
+// Two kernels: _vectors with two blocks on a multiprocessor, _large with one that has all its shared memory and more registers.
 // The host picks as many slices as keep what every block reads beside x below a sixteenth of the bytes.
 //
 // LayerNorm: a warp holds a row in registers, reads it once and writes it once. Gain and bias lie in shared memory for the 24
@@ -70,8 +71,14 @@ __device__ Moments join(int parts, const Part& part) {
   return {base.pivot, base.rest + mean, fmaf(-sum, mean, squares), count};
 }
 
-// The part of a slice that is this thread's: a vector of channels in every `rows`-th pixel.
-template <typename T>
+// Where a chunk of a picture is.
+struct Part {
+  int number, picture, channel;  // the first of its channels
+  __device__ Part(const SliceParams& p, int n) : number(n), picture(n / p.chunks), channel((n - picture * p.chunks) * p.chunk) {}
+};
+
+// The slice of a part that is this block's, as far as it is this thread's: a vector of channels in every `rows`-th pixel.
+template <typename T, int kKept>
 struct Share {
   int columns, rows;  // vectors of a pixel's chunk, pixels that the block reads at once
   int column, row;    // column: the vector's first channel within the chunk
@@ -80,9 +87,9 @@ struct Share {
   int64_t stride;     // from there to the thread's next one
   T* held;            // the thread's first place in shared memory
   int most_held, most_kept;
-  uint4 kept[SliceParams::kKept];  // the vectors behind those in shared memory
+  uint4 kept[kKept];  // the vectors behind those in shared memory
 
-  __device__ Share(const SliceParams& p, int picture, void* shared) {
+  __device__ Share(const SliceParams& p, const Part& part, void* shared) {
     columns = p.chunk / kVector<T>;
     rows = p.rows;
     row = quotient(threadIdx.x, columns);
@@ -90,15 +97,15 @@ struct Share {
     first = blockIdx.x * p.slice + row;
     const int end = row < rows ? min(p.norm.pixels, (blockIdx.x + 1) * p.slice) : 0;  // threads beyond the last row have none
     count = first < end ? (end - first + rows - 1) / rows : 0;
-    const int channel = blockIdx.y * p.chunk + column;
+    const int channel = part.channel + column;
     const bool second = channel >= p.norm.own_channels;
     const int pixel = second ? p.norm.channels - p.norm.own_channels : p.norm.own_channels;
     x = static_cast<const T*>(second ? p.norm.x2 : p.norm.x) + channel - (second ? p.norm.own_channels : 0) +
-        (static_cast<int64_t>(picture) * p.norm.pixels + first) * pixel;
+        (static_cast<int64_t>(part.picture) * p.norm.pixels + first) * pixel;
     stride = static_cast<int64_t>(rows) * pixel;
     held = static_cast<T*>(shared) + threadIdx.x * kVector<T>;
     most_held = p.held;
-    most_kept = min(max(count - most_held, 0), SliceParams::kKept);
+    most_kept = min(max(count - most_held, 0), kKept);
   }
 
   __device__ T* place(int k) const { return held + k * rows * columns * kVector<T>; }
@@ -108,7 +115,7 @@ struct Share {
     for (int k = 0; k < min(count, most_held); k++) copy16(shared_address(place(k)), x + k * stride);
     copy_commit();
 #pragma unroll
-    for (int i = 0; i < SliceParams::kKept; i++) kept[i] = load16(x + (most_held + i) * stride, i < most_kept);
+    for (int i = 0; i < kKept; i++) kept[i] = load16(x + (most_held + i) * stride, i < most_kept);
   }
   // Calls body(k, values) for the vectors of all pixels, `kAhead` of them on their way at once.
   template <int kAhead, typename Body>
@@ -116,7 +123,7 @@ struct Share {
     float values[kVector<T>];
 #pragma unroll 1
     for (int first = 0; first < count - most_kept; first += kAhead) {
-      const auto pixel = [&](int i) { return first + i < most_held ? first + i : first + i + SliceParams::kKept; };
+      const auto pixel = [&](int i) { return first + i < most_held ? first + i : first + i + kKept; };
       uint4 bits[kAhead];
 #pragma unroll
       for (int i = 0; i < kAhead; i++)
@@ -130,7 +137,7 @@ struct Share {
         }
     }
 #pragma unroll
-    for (int i = 0; i < SliceParams::kKept; i++)
+    for (int i = 0; i < kKept; i++)
       if (i < most_kept) {
         unpack<T>(kept[i], values);
         body(most_held + i, values);
@@ -139,8 +146,8 @@ struct Share {
 };
 
 // The moments of this thread's vector, one for each group that has channels in it: of all its channels from one pivot.
-template <typename T>
-__device__ void sum_vector(const Share<T>& mine, int each, Run* runs) {
+template <typename T, int kKept>
+__device__ void sum_vector(const Share<T, kKept>& mine, int each, Run* runs) {
   if (mine.count == 0) return;
   constexpr int kChannels = kVector<T>;
   const int ahead = each - mine.column % each;  // channels of the first group from here on
@@ -175,12 +182,11 @@ __device__ void sum_vector(const Share<T>& mine, int each, Run* runs) {
   }
 }
 
-// What the slices have of a group of this block's chunk. Two places in turn: a block writes of one picture when others may still
+// What the slices have of a group of this block's part. Two places in turn: a block writes of one part when others may still
 // read of the last, but the barrier of that one has seen all done with those before.
-__device__ inline Moments* parts_of(const SliceParams& p, int picture, int group) {
-  const unsigned place = 2 * blockIdx.z + picture / gridDim.z % 2;
-  return static_cast<Moments*>(p.parts) +
-         (static_cast<int64_t>(place) * p.norm.groups + blockIdx.y * p.groups + group) * gridDim.x;
+__device__ inline Moments* moments_of(const SliceParams& p, const Part& part, int group) {
+  const int place = 2 * blockIdx.y + part.number / gridDim.y % 2;
+  return static_cast<Moments*>(p.moments) + static_cast<int64_t>(place * p.groups + group) * gridDim.x;
 }
 
 // y = (x - pivot) * scale + shift; of a channel whose group is not known yet, gain and bias.
@@ -200,8 +206,8 @@ __device__ inline void normalize(const SliceParams& p, int group, const Moments&
 
 // Writes this slice's part of each group of the chunk, or what becomes of the channels where it is the only one.
 // `runs` [rows,columns,p.runs], `channel` [chunk].
-template <typename T>
-__device__ void sum_slice(const SliceParams& p, int picture, const Share<T>& mine, Run* runs, Affine* channel) {
+template <typename T, int kKept>
+__device__ void sum_slice(const SliceParams& p, const Part& part, const Share<T, kKept>& mine, Run* runs, Affine* channel) {
   sum_vector(mine, p.each, runs + threadIdx.x * p.runs);
   __syncthreads();
 
@@ -219,54 +225,57 @@ __device__ void sum_slice(const SliceParams& p, int picture, const Share<T>& min
     if (gridDim.x == 1)
       normalize(p, group, all, channel);
     else if (threadIdx.x % kWarp == 0)
-      parts_of(p, picture, group)[blockIdx.x] = all;
+      moments_of(p, part, group)[blockIdx.x] = all;
   }
 }
 
-__device__ inline void join_slices(const SliceParams& p, int picture, Affine* channel) {
+__device__ inline void join_slices(const SliceParams& p, const Part& part, Affine* channel) {
   for (int group = threadIdx.x / kWarp; group < p.groups; group += blockDim.x / kWarp)
-    normalize(p, group, join(gridDim.x, [&](int slice) { return parts_of(p, picture, group)[slice]; }), channel);
+    normalize(p, group, join(gridDim.x, [&](int slice) { return moments_of(p, part, group)[slice]; }), channel);
 }
 
-template <typename T>
-__device__ void scale_slice(const SliceParams& p, int picture, const Share<T>& mine, const Affine* channel) {
+template <typename T, int kKept>
+__device__ void scale_slice(const SliceParams& p, const Part& part, const Share<T, kKept>& mine, const Affine* channel) {
   Affine of[kVector<T>];
 #pragma unroll
   for (int i = 0; i < kVector<T>; i++) of[i] = channel[mine.column + i];
-  T* out = static_cast<T*>(p.norm.out) + (static_cast<int64_t>(picture) * p.norm.pixels + mine.first) * p.norm.channels +
-           blockIdx.y * p.chunk + mine.column;
+  T* out = static_cast<T*>(p.norm.out) + (static_cast<int64_t>(part.picture) * p.norm.pixels + mine.first) * p.norm.channels +
+           part.channel + mine.column;
   mine.template each_vector<2>([&](int k, float(&x)[kVector<T>]) {
 #pragma unroll
     for (int i = 0; i < kVector<T>; i++) x[i] = fmaf(x[i] - of[i].pivot, of[i].scale, of[i].shift);
-    activate_all(x, p.norm.act);
+    if (p.norm.act == Act::silu) {
+#pragma unroll
+      for (int i = 0; i < kVector<T>; i++) x[i] = swish(x[i], 1);
+    }
     store_neighbours(out + static_cast<int64_t>(k) * mine.rows * p.norm.channels, x);
   });
 }
 
-template <typename T>
-__device__ void group_norm_of(const SliceParams& p, int picture, char* shared) {
-  Share<T> mine(p, picture, shared);
+template <typename T, int kKept>
+__device__ void group_norm_of(const SliceParams& p, const Part& part, char* shared) {
+  Share<T, kKept> mine(p, part, shared);
   auto* runs = reinterpret_cast<Run*>(shared + p.held * mine.rows * mine.columns * 16);
   auto* channel = reinterpret_cast<Affine*>(runs + mine.rows * mine.columns * p.runs);
   mine.hold();
   for (int c = threadIdx.x; c < p.chunk; c += blockDim.x)
-    channel[c] = {0, p.norm.gain[blockIdx.y * p.chunk + c], p.norm.bias[blockIdx.y * p.chunk + c]};
+    channel[c] = {0, p.norm.gain[part.channel + c], p.norm.bias[part.channel + c]};
   copy_wait<0>();
-  sum_slice(p, picture, mine, runs, channel);
+  sum_slice(p, part, mine, runs, channel);
   if (gridDim.x > 1) {
-    wait_for_blocks(p.barriers + blockIdx.z * gridDim.y + blockIdx.y, gridDim.x, blockIdx.x == 0);
-    join_slices(p, picture, channel);
+    wait_for_blocks(p.barriers + blockIdx.y, gridDim.x, blockIdx.x == 0);
+    join_slices(p, part, channel);
   }
   __syncthreads();
-  scale_slice(p, picture, mine, channel);
+  scale_slice(p, part, mine, channel);
 }
 
-template <typename T>
+template <typename T, int kKept>
 __device__ void group_norm(const SliceParams& p) {
   extern __shared__ __align__(16) char shared[];  // what is held; behind it the moments of all threads, and the channels
 #pragma unroll 1
-  for (int picture = blockIdx.z; picture < p.pictures; picture += gridDim.z) {
-    group_norm_of<T>(p, picture, shared);
+  for (int part = blockIdx.y; part < p.parts; part += gridDim.y) {
+    group_norm_of<T, kKept>(p, Part(p, part), shared);
     __syncthreads();
   }
 }
@@ -330,17 +339,29 @@ __device__ void layer_norm(const NormParams& p) {
 }  // namespace
 
 extern "C" {
-__global__ void __launch_bounds__(SliceParams::kThreads, SliceParams::kBlocksAtOnce)
+__global__ void __launch_bounds__(SliceParams::kSmall.threads, SliceParams::kSmall.blocks)
     group_norm_vectors_f32(const __grid_constant__ SliceParams p) {
-  group_norm<float>(p);
+  group_norm<float, SliceParams::kSmall.kept>(p);
 }
-__global__ void __launch_bounds__(SliceParams::kThreads, SliceParams::kBlocksAtOnce)
+__global__ void __launch_bounds__(SliceParams::kSmall.threads, SliceParams::kSmall.blocks)
     group_norm_vectors_f16(const __grid_constant__ SliceParams p) {
-  group_norm<__half>(p);
+  group_norm<__half, SliceParams::kSmall.kept>(p);
 }
-__global__ void __launch_bounds__(SliceParams::kThreads, SliceParams::kBlocksAtOnce)
+__global__ void __launch_bounds__(SliceParams::kSmall.threads, SliceParams::kSmall.blocks)
     group_norm_vectors_bf16(const __grid_constant__ SliceParams p) {
-  group_norm<__nv_bfloat16>(p);
+  group_norm<__nv_bfloat16, SliceParams::kSmall.kept>(p);
+}
+__global__ void __launch_bounds__(SliceParams::kLarge.threads, SliceParams::kLarge.blocks)
+    group_norm_large_f32(const __grid_constant__ SliceParams p) {
+  group_norm<float, SliceParams::kLarge.kept>(p);
+}
+__global__ void __launch_bounds__(SliceParams::kLarge.threads, SliceParams::kLarge.blocks)
+    group_norm_large_f16(const __grid_constant__ SliceParams p) {
+  group_norm<__half, SliceParams::kLarge.kept>(p);
+}
+__global__ void __launch_bounds__(SliceParams::kLarge.threads, SliceParams::kLarge.blocks)
+    group_norm_large_bf16(const __grid_constant__ SliceParams p) {
+  group_norm<__nv_bfloat16, SliceParams::kLarge.kept>(p);
 }
 __global__ void __launch_bounds__(kRowWarps* kWarp) layer_norm_vectors_f32(const __grid_constant__ NormParams p) {
   layer_norm<float>(p);

@@ -22,7 +22,6 @@ constexpr double kStepLatency = 240;     // fitted: barrier, ldmatrix, first mma
 constexpr double kFillLatency = 2300;    // fitted: until the first step has arrived
 constexpr double kOutBytes = 9;          // fitted: written a cycle, with what the epilogue reads
 constexpr double kShareReadBytes = 66;   // fitted: read from L2 a cycle
-constexpr int kReservedShared = 1024;    // of every block, by the driver
 constexpr double kSharedBytes = 128;     // a cycle
 constexpr double kMmaRows = 16, kMmaCols = 8;
 

@@ -127,12 +127,12 @@ TEST(Choose, CutsAGroupNormIntoSlices) {
         EXPECT_LT((s->count - 1) * s->pixels, pixels) << "an empty slice";
         EXPECT_LE(8 * s->count * (s->count * 32 * SliceParams::kMomentBytes + 8 * channels), pixels * channels * 2)
             << "too many bytes beside x";
-        EXPECT_EQ(channels % s->chunk, 0);
+        EXPECT_EQ(s->chunks * s->chunk, channels);
         EXPECT_EQ(s->chunk % (channels / 32), 0) << "half a group";
         EXPECT_EQ(s->chunk * 2 % 16, 0);
       }
   EXPECT_GE(choose_slices({DType::f16, 4096, 320, 32, true}, kA100)->launch.grid.x, 16u) << "at the top of a UNet";
-  EXPECT_GE(choose_slices({DType::f16, 64, 1280, 32, true}, kA100)->launch.grid.y, 16u) << "at the bottom of a UNet";
+  EXPECT_GE(choose_slices({DType::f16, 64, 1280, 32, true}, kA100)->chunks, 16) << "at the bottom of a UNet";
   EXPECT_FALSE(choose_slices({DType::f16, 4096, 320, 32, false}, kA100)) << "rows that begin anywhere";
   EXPECT_FALSE(choose_slices({DType::f16, 4, 32, 32, true}, kA100)) << "one block has it all";
   EXPECT_FALSE(choose_slices({DType::f16, 2048 * 2048, 2560, 2560, true}, kA100)) << "more moments than there is room for";
@@ -146,14 +146,15 @@ TEST(Choose, BlocksOfAGroupNormThatWaitAreResident) {
         for (const int64_t channels : {32, 60, 128, 320, 960, 1280, 2560}) {
           const auto s = choose_slices({type, pixels, channels, channels == 60 ? 3 : 32, true}, card);
           if (!s) continue;
-          EXPECT_LE(s->launch.block, static_cast<unsigned>(SliceParams::kThreads));
-          EXPECT_LE(SliceParams::kBlocksAtOnce * (s->launch.shared + 1024), static_cast<unsigned>(card.shared_bytes));
-          EXPECT_LE(s->launch.shared, kSharedLimit);
+          const bool small = s->launch.kernel.starts_with("group_norm_vectors");
+          const SliceShape shape = small ? SliceParams::kSmall : SliceParams::kLarge;
+          EXPECT_LE(s->launch.block, static_cast<unsigned>(shape.threads));
+          EXPECT_LE(shape.blocks * (s->launch.shared + 1024), static_cast<unsigned>(card.shared_bytes));
           EXPECT_EQ(s->launch.cooperative, s->count > 1);
           const bool roomy = 4 * pixels * channels * size_of(type) <= int64_t{card.multiprocessors} * card.shared_bytes;
-          EXPECT_GE(s->at_once, roomy ? 2 : 1) << "the branches of guidance side by side, where they have room";
+          EXPECT_GE(s->at_once, roomy ? 2 * s->chunks : 1) << "the branches of guidance side by side, where they have room";
           if (!s->launch.cooperative) continue;
-          EXPECT_LE(s->at_once * s->launch.grid.x * s->launch.grid.y, SliceParams::kBlocksAtOnce * card.multiprocessors);
+          EXPECT_LE(s->at_once * s->count, shape.blocks * card.multiprocessors);
         }
 }
 

@@ -93,10 +93,11 @@ bool attention_passes(const VirtualCard& card, int size, float spread) {
   return launch(card, name.c_str(), {2, 2, 1}, 128, static_cast<unsigned>(512 * size), p) && near(out.values(), want);
 }
 
-// Two pictures in turn, by three slices, the last of them shorter; of each slice some pixels are held, some kept, some read
-// again. Twice, as the barrier is used again.
+// Two pictures of two chunks in turn, by three slices, the last of them shorter; of each slice some pixels are held, some kept,
+// some read again. Twice, as the barrier is used again.
 bool group_norm_passes(const VirtualCard& card) {
   const int pictures = 2, pixels = 500, channels = 64, groups = 8, each = channels / groups, slice = 200, rows = 32, held = 1;
+  const int chunks = 2, chunk = channels / chunks;
   const std::vector<f16> x = random_halves(static_cast<size_t>(pictures * pixels * channels), 3);
   std::vector<double> want(x.size());
   for (int part = 0; part < pictures * groups; part++) {
@@ -112,7 +113,8 @@ bool group_norm_passes(const VirtualCard& card) {
     each_element([&](size_t i) { want[i] = (static_cast<float>(x[i]) - mean) / std::sqrt(squares / (pixels * each) + 1e-5); });
   }
   const CardArray<f16> in(x), out(x.size());
-  const CardArray<float> gain(std::vector<float>(channels, 1)), bias(std::vector<float>(channels, 0)), parts(2 * 3 * groups * 4);
+  const CardArray<float> gain(std::vector<float>(channels, 1)), bias(std::vector<float>(channels, 0)),
+      moments(2 * 3 * groups / chunks * 4);
   const CardArray<unsigned> barrier(std::vector<unsigned>{0});
   const SliceParams p{.norm = {.x = pointer(in),
                                .out = const_cast<void*>(pointer(out)),
@@ -124,19 +126,20 @@ bool group_norm_passes(const VirtualCard& card) {
                                .groups = groups,
                                .eps = 1e-5f,
                                .act = Act::none},
-                      .parts = const_cast<void*>(pointer(parts)),
+                      .moments = const_cast<void*>(pointer(moments)),
                       .barriers = static_cast<unsigned*>(const_cast<void*>(pointer(barrier))),
-                      .pictures = pictures,
+                      .parts = pictures * chunks,
                       .slice = slice,
-                      .chunk = channels,
-                      .groups = groups,
+                      .chunks = chunks,
+                      .chunk = chunk,
+                      .groups = groups / chunks,
                       .each = each,
                       .rows = rows,
                       .runs = 1,
                       .held = held};
-  const unsigned vector_bytes = rows * channels * 2, sums_bytes = rows * channels / 8 * SliceParams::kRunBytes + channels * 12;
+  const unsigned vector_bytes = rows * chunk * 2, sums_bytes = rows * chunk / 8 * SliceParams::kRunBytes + chunk * 12;
   for (int turn = 0; turn < 2; turn++) {
-    check(card.launch_together("group_norm_vectors_f16", 3, 256, held * vector_bytes + sums_bytes, p), "group_norm_vectors_f16");
+    check(card.launch_together("group_norm_vectors_f16", 3, 128, held * vector_bytes + sums_bytes, p), "group_norm_vectors_f16");
     if (cuCtxSynchronize() != CUDA_SUCCESS || !near(out.values(), want)) return false;
   }
   return true;

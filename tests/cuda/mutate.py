@@ -21,8 +21,9 @@ MUTANTS = {
     "norm_blocks_do_not_wait": (NORM, "wait_for_blocks(p", "if (gridDim.x > 3) wait_for_blocks(p"),
     "norm_reads_more_than_is_held": (NORM, "first + i < most_held ? place", "first + i <= most_held ? place"),
     "norm_keeps_one_less": (NORM, "if (i < most_kept)", "if (i + 1 < most_kept)"),
-    "norm_one_place_for_moments": (NORM, "picture / gridDim.z % 2", "0"),
-    "norm_pictures_run_into_another": (NORM, "shared);\n    __syncthreads();", "shared);"),
+    "norm_one_place_for_moments": (NORM, "part.number / gridDim.y % 2", "0"),
+    "norm_parts_run_into_another": (NORM, "shared);\n    __syncthreads();", "shared);"),
+    "norm_first_chunk_only": (NORM, "(n - picture * p.chunks) * p.chunk", "0"),
     "norm_slice_left_out": (NORM, "group)[slice]", "group)[slice / 2]"),
     "norm_pivot_forgotten": (NORM, "m.pivot - base.pivot + (m.rest - base.rest)", "m.rest - base.rest"),
 }
@@ -39,7 +40,7 @@ def main():
         sys.exit(f"{name}: {file} holds the line {text.count(before)} times")
     text = text.replace(before, after) if before else text
     text = re.sub(r"^FLASH\((?!flash(40|64)_f16).*\n", "", text, flags=re.M)
-    text = re.sub(r"^__global__[^;]*?\W(layer_norm\w+|\w+_f32|\w+_bf16)\(.*\n.*\n}\n", "", text, flags=re.M)
+    text = re.sub(r"^__global__[^;]*?\W(layer_norm\w+|group_norm_large\w+|\w+_f32|\w+_bf16)\(.*\n.*\n}\n", "", text, flags=re.M)
     open(out, "w", encoding="utf-8").write(text)
 
 
