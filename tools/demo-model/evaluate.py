@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
 import fastops
+import painting
 import scenes
 from train_unet import SIZES, targets
 
@@ -120,8 +121,8 @@ def write_prompts(a):
         s = scenes.random_scene(rng)
         if not scenes.held_out(s) or not s["objects"]:
             continue
-        light = scenes.LIGHT[s["time"]]
-        probes = [dict(what="sky at the top", box=[0, 0, 1, 0.05], color=[round(v, 3) for v in scenes.SKY[s["time"]][0]])]
+        light = painting.LIGHT[s["time"]]
+        probes = [dict(what="sky at the top", box=[0, 0, 1, 0.05], color=[round(v, 3) for v in painting.SKY[s["time"]][0]])]
         for o in s["objects"]:
             if "color" in o:
                 x = scenes.POS_X[o["pos"]]
@@ -172,7 +173,7 @@ def measure(a):
     judge = Judge()
     judge.load_state_dict(load_file(a.judge))
     judge.eval()
-    drawn = np.stack([scenes.render(i["record"]) for i in items])
+    drawn = np.stack([painting.render(i["record"]) for i in items])
     for name, p in (("drawn", drawn), ("generated", pics)):
         print(f"{name}, judge:", report(judge, p, [i["record"] for i in items]))
         ok = [(pr["what"].split()[0] == "sky", probe_ok(x, pr)) for x, i in zip(p, items) for pr in i["probes"]]

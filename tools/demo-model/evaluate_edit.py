@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+import painting
 import scenes
 from evaluate import Judge, sheet, tensor
 from train_edit import random_edit
@@ -66,7 +67,7 @@ def main():
         folder = pathlib.Path(name)
         with open(folder / "items.jsonl", "w") as items:
             for i, (before, _, item, mask) in enumerate(cases):
-                Image.fromarray(scenes.render(before)).save(folder / f"{i}.png")
+                Image.fromarray(painting.render(before)).save(folder / f"{i}.png")
                 item |= {"image": str(folder / f"{i}.png"), "seed": i}
                 if mask is not None:
                     Image.fromarray(mask).save(folder / f"{i}.mask.png")
@@ -74,7 +75,7 @@ def main():
                 items.write(json.dumps(item) + "\n")
         subprocess.run([a.program, "batch", folder / "items.jsonl", "-o", folder / "out", "-m", a.model, "--quiet", *options], check=True)
         made = [np.array(Image.open(next((folder / "out").glob(f"{i + 1:05}-*.png"))).convert("RGB")) for i in range(a.count)]
-    before = [scenes.render(case[0]) for case in cases]
+    before = [painting.render(case[0]) for case in cases]
     changed, kept = [], []
     for got, (was, wanted, _, _) in zip(seen(judge, made), cases):
         was, wanted = targets(was), targets(wanted)

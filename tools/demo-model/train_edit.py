@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
 import fastops
+import painting
 import scenes
 from train_unet import ALPHA, TEXT, UNET, Captions, Mixed, save, shrink
 from train_vae import to_tensor
@@ -101,14 +102,14 @@ def batch(kind, n, vae, rng):
     k = vae.config.scaling_factor
     if kind == "inpaint":
         records = [scenes.random_scene(rng) for _ in range(n)]
-        pics = np.stack([scenes.render(s) for s in records])
+        pics = np.stack([painting.render(s) for s in records])
         masks = np.stack([random_mask(rng) for _ in range(n)])
         hidden = np.where(masks[..., None] > 0.5, 127.5, pics)
         z = latents(vae, np.concatenate([pics, hidden])) * k
         mask = torch.from_numpy(masks[:, None, ::8, ::8].copy())         # nearest, as the pipelines do
         return z[:n], torch.cat([mask, z[n:]], 1), ["" if rng.random() < 0.15 else scenes.caption(s, rng) for s in records]
     pairs = [random_edit(rng) for _ in range(n)]
-    z = latents(vae, np.stack([scenes.render(p[1]) for p in pairs] + [scenes.render(p[0]) for p in pairs]))
+    z = latents(vae, np.stack([painting.render(p[1]) for p in pairs] + [painting.render(p[0]) for p in pairs]))
     drop = torch.tensor([rng.random() for _ in pairs])                   # source alone, both, instruction alone left out
     source = z[n:] * (drop >= 0.10)[:, None, None, None]                 # the source latents are not scaled (InstructPix2Pix)
     return z[:n] * k, source, ["" if 0.05 <= d < 0.15 else p[2] for d, p in zip(drop, pairs)]

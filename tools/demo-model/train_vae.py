@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 
 import fastops
+import painting
 import scenes
 
 SIZE = 128
@@ -34,7 +35,7 @@ def render(a):
     while len(records) < a.count:
         s = scenes.random_scene(rng)
         if not scenes.held_out(s):
-            pics[len(records)] = scenes.render(s, SIZE)
+            pics[len(records)] = painting.render(s, SIZE)
             records.append(s)
     json.dump(records, open(f"{a.out}/records.json", "w"))
 
