@@ -31,7 +31,7 @@ Job bench_job(const BenchOptions&, const ModelSpec&, const std::string& prompt =
 
 // Seconds of every stage; a step is one entry of "unet step", and the whole is "pass".
 using Times = std::map<std::string, std::vector<double>>;
-// One pass; its times are added to `times`.
+// One pass, whose prompts are read anew; its times are added to `times`.
 std::vector<Image> measure(Engine&, std::span<const Job> jobs, Times& times);
 // How the plan of a run names a stage of Times: its keys begin with this. Empty: none does.
 std::string plan_prefix(const std::string& stage);

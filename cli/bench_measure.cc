@@ -113,6 +113,7 @@ Job bench_job(const BenchOptions& options, const ModelSpec& spec, const std::str
 }
 
 std::vector<Image> measure(Engine& engine, std::span<const Job> jobs, Times& times) {
+  engine.forget_texts();
   std::string stage;
   auto begun = Clock::now();
   const auto whole = begun;

