@@ -8,6 +8,7 @@ A scene is a plain dict:
   objects  list of {kind, color, pos, count}  (color only where the kind has one)
 `random_scene` draws a record, `caption` describes it.
 """
+
 COLORS = {
     "red": (0.86, 0.16, 0.15), "orange": (0.97, 0.55, 0.12), "yellow": (0.98, 0.84, 0.20),
     "green": (0.16, 0.66, 0.32), "blue": (0.16, 0.38, 0.85), "purple": (0.55, 0.25, 0.72),
