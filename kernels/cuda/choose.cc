@@ -41,13 +41,15 @@ constexpr FlashKernel kFlashKernels[] = {
     {"flash80", kFlashImage, 80, 128, 128, 512 * 80},    {"flash160_small", kFlashImage, 160, 64, 128, 384 * 160, 256},
     {"flash160", kFlashImage, 160, 128, 128, 512 * 160}, {"flash512", "wide_attention.cu", 512, 64, 256, 94976}};
 
-// GroupNorm by slices: as it is for most layers, and with more room for what is normalized and fewer threads to hide latencies.
+// GroupNorm by slices. The large one has more room for what is normalized, but no other block to work on a multiprocessor while
+// one waits: it is for what is read twice otherwise.
 struct SliceKernel {
   std::string_view name;
   SliceShape shape;
+  int64_t narrowest;  // bytes of a pixel that chunks in turn read; memory moves 64 together where it can
 };
-constexpr SliceKernel kSmallSlices{"group_norm_vectors", SliceParams::kSmall},
-    kLargeSlices{"group_norm_large", SliceParams::kLarge};
+constexpr SliceKernel kSmallSlices{"group_norm_vectors", SliceParams::kSmall, 64},
+    kLargeSlices{"group_norm_large", SliceParams::kLarge, 32};
 
 std::string entry(std::string_view kernel, DType type) {
   return fmt::format("{}_{}", kernel, name_of(type));
@@ -216,12 +218,12 @@ Launch choose_attention(const AttentionLayer& l, int64_t pictures) {
 
 std::optional<Slices> choose_slices(const GroupNormLayer& l, const Card& card) {
   auto best = slices_in_turns(l, card, kSmallSlices, 1);
-  const auto try_turns = [&](const SliceKernel& kernel, int64_t turns) {
-    const auto s = slices_in_turns(l, card, kernel, turns);
-    if (best && s && s->again * s->count < best->again * best->count) best = s;
-  };
-  if (best && best->again > 0) try_turns(kSmallSlices, kBranches);
-  for (int64_t turns = 1; best && best->again > 0 && turns <= kBranches * l.groups; turns *= 2) try_turns(kLargeSlices, turns);
+  for (const SliceKernel& kernel : {kSmallSlices, kLargeSlices})
+    for (int64_t turns = 1; best && best->again > 0 && turns <= kBranches * l.groups; turns *= 2) {
+      const auto s = slices_in_turns(l, card, kernel, turns);
+      if (!s || (turns > kBranches && s->chunk * size_of(l.type) < kernel.narrowest)) continue;
+      if (s->again * s->count < best->again * best->count) best = s;
+    }
   return best;
 }
 
