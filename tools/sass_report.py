@@ -25,9 +25,10 @@ import tempfile
 # (pattern of kernel names, most slots per HMMA on sm_80, least share of the tensor pipe on sm_80); None: stated, not held to
 # anything. The first pattern that matches counts; a kernel that none matches is an error, so that a new one gets its line.
 # Tiles of 64x64 ask shared memory for more than 32x32 sums a warp can pay for: 67 % is their arithmetic. Attention with 16 rows
-# a warp (short grids, heads of 512) likewise.
+# a warp (short grids, heads of 512) likewise. Convolutions with few outputs read x for each of their taps: L1 binds them.
 LIMITS = [
     (r"conv_128x", 3.6, 0.95),
+    (r"conv_few_", None, None),
     (r"(linear|geglu)_128x", 2.1, 0.95),
     (r"(conv|linear)_64x160", None, 0.95),
     (r"(conv|linear|geglu)_64x64", None, None),

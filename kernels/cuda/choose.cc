@@ -17,6 +17,7 @@ namespace cudream {
 namespace {
 
 constexpr int64_t kTileRows = 64, kTileCols = 64, kNarrowCols = 16;
+constexpr int64_t kFewOuts = 8, kFewChannels = 32, kFewTaps = 32, kFewAcross = 16, kFewDown = 8;  // conv_few.cu
 constexpr unsigned kTileThreads = 128;
 constexpr int64_t kFewRows = 4;  // up to here reading the weights once per row beats a mostly empty tile
 constexpr int64_t kOutsPerRowBlock = 4;
@@ -150,6 +151,8 @@ std::vector<Kernel> make_table() {
   add_tiles(table);
   add_typed<LinearParams>(table, "linear.cu", {"linear_tile", "linear_row", "geglu_tile"});
   add_typed<ConvParams>(table, "conv.cu", {"conv_tile", "conv_narrow"});
+  for (const DType type : {DType::f16, DType::bf16})
+    table.push_back({.name = entry("conv_few", type), .image = "conv_few.cu", .parameter_bytes = sizeof(ConvParams)});
   add_typed<AttentionParams>(table, "attention.cu", {"attention"});
   for (Kernel& kernel : std::span(table).last(3)) kernel.dynamic_shared = kSharedLimit;
   for (const FlashKernel& k : kFlashKernels)
@@ -192,10 +195,14 @@ Launch choose_geglu(DType type, int64_t rows, int64_t outs, int64_t pictures) {
   return {entry("geglu_tile", type), {blocks(rows, kTileRows), blocks(outs, kTileCols), blocks(pictures, 1)}, kTileThreads};
 }
 
-Launch choose_conv(DType type, int64_t pixels, int64_t outs, int64_t pictures) {
-  const bool narrow = outs <= kNarrowCols;
-  return {entry(narrow ? "conv_narrow" : "conv_tile", type),
-          {blocks(pixels, kTileRows), blocks(outs, narrow ? kNarrowCols : kTileCols), blocks(pictures, 1)},
+Launch choose_conv(const ConvLayer& l, int64_t pictures) {
+  const unsigned n = blocks(pictures, 1);
+  const bool few =
+      l.type != DType::f32 && l.vectors && l.outs <= kFewOuts && l.channels % kFewChannels == 0 && l.taps <= kFewTaps;
+  if (few) return {entry("conv_few", l.type), {blocks(l.width, kFewAcross), blocks(l.height, kFewDown), n}, kTileThreads};
+  const bool narrow = l.outs <= kNarrowCols;
+  return {entry(narrow ? "conv_narrow" : "conv_tile", l.type),
+          {blocks(l.height * l.width, kTileRows), blocks(l.outs, narrow ? kNarrowCols : kTileCols), n},
           kTileThreads};
 }
 

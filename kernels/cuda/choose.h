@@ -42,7 +42,14 @@ inline constexpr unsigned kSharedLimit = 99 * 1024, kAllShared = std::numeric_li
 // `pictures` is N; types are those of the activations.
 Launch choose_linear(DType type, int64_t rows, int64_t outs, int64_t pictures);
 Launch choose_geglu(DType type, int64_t rows, int64_t outs, int64_t pictures);  // outs: before halving
-Launch choose_conv(DType type, int64_t pixels, int64_t outs, int64_t pictures);
+// One picture's convolution: of the output height, width and channels; of the input channels.
+struct ConvLayer {
+  DType type;
+  int64_t height, width, outs, channels;
+  int64_t taps = 1;      // of a filter
+  bool vectors = false;  // one input, not enlarged; its pixels and the filters begin at multiples of 16 bytes
+};
+Launch choose_conv(const ConvLayer& layer, int64_t pictures);
 // What a library left to do (finish.cu); elements of one picture.
 Launch choose_finish(DType type, int64_t elements, int64_t pictures);
 

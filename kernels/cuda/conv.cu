@@ -4,7 +4,7 @@
 // neighbouring threads read neighbouring channels. Nearest upsampling divides the coordinate on the way.
 //
 // conv_tile: 64 pixels x 64 outputs, grid (pixels / 64, outs / 64, N). conv_narrow: 64 x 16, for the few outputs of the last
-// layers (3, 4 or 8 channels), which would leave most of the wide tile idle.
+// layers (3, 4 or 8 channels), which would leave most of the wide tile idle, where conv_few.cu does not serve them.
 #include "kernels/cuda/tile.cuh"
 
 namespace cudream {

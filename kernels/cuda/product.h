@@ -29,7 +29,7 @@ struct Product {
   int64_t steps() const { return taps * (channels / kTileStep); }
 };
 
-// plain: any layer, in float arithmetic (linear.cu, conv.cu). tiles: tensor cores (product.cuh).
+// plain: any layer, in float arithmetic (linear.cu, conv.cu), or with few outputs (conv_few.cu). tiles: tensor cores (product.cuh).
 enum class Provider : uint8_t { plain, tiles };
 Provider provider_of(const Product&);
 

@@ -193,7 +193,7 @@ void Products::joined_linear(View out, View x, View x2, const Linear& l, const E
                          .epilogue = epilogue(l.b, e)};
   switch (provider_of(p)) {
     case Provider::tiles: launch_tiles(p, tiled(plain, product_params(p, out, l.w, l.b, e))); return;
-    case Provider::plain: gpu_.launch(choose_conv(p.type, p.rows, p.outs, x.shape[0]), plain);
+    case Provider::plain: gpu_.launch(choose_conv({p.type, out.shape[1], out.shape[2], p.outs, p.channels}, x.shape[0]), plain);
   }
 }
 
@@ -212,7 +212,12 @@ void Products::conv2d(View out, View x, const Conv& c, const ConvArgs& a) {
                   .regular = up.regular && regular(out, x, c.w, c.b, a.e)};
   switch (provider_of(p)) {
     case Provider::tiles: launch_tiles(p, tiled(plain_conv(out, x, c, a), product_params(p, out, c.w, c.b, a.e))); return;
-    case Provider::plain: gpu_.launch(choose_conv(p.type, p.rows, p.outs, x.shape[0]), plain_conv(out, x, c, a));
+    case Provider::plain: {
+      const bool enlarges = up.height != x.shape[1] || up.width != x.shape[2];
+      const bool vectors = !enlarges && aligned(x.data, 16) && aligned(c.w->data.data, 16);
+      gpu_.launch(choose_conv({p.type, out.shape[1], out.shape[2], p.outs, p.channels, p.taps, vectors}, x.shape[0]),
+                  plain_conv(out, x, c, a));
+    }
   }
 }
 

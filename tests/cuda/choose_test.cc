@@ -28,7 +28,7 @@ std::vector<Launch> many(DType type, int64_t pictures) {
     for (const int64_t width : {1, 3, 4, 8, 16, 17, 40, 64, 320, 1280, 10240}) {
       all.push_back(choose_linear(type, rows, width, pictures));
       all.push_back(choose_geglu(type, rows, 2 * width, pictures));
-      all.push_back(choose_conv(type, rows, width, pictures));
+      for (const bool vectors : {false, true}) all.push_back(choose_conv({type, rows, 8, width, 64, 9, vectors}, pictures));
       for (const bool vectors : {false, true})
         all.push_back(choose_attention({type, rows, 8, std::min<int64_t>(width, 512), false, vectors}, pictures));
     }
@@ -80,8 +80,21 @@ TEST(Choose, PrefersReadingWeightsOnceForFewRows) {
 }
 
 TEST(Choose, PrefersANarrowTileForFewChannels) {
-  EXPECT_EQ(choose_conv(DType::bf16, 4096, 4, 1).kernel, "conv_narrow_bf16");
-  EXPECT_EQ(choose_conv(DType::bf16, 4096, 320, 1).kernel, "conv_tile_bf16");
+  EXPECT_EQ(choose_conv({DType::bf16, 64, 64, 4, 320, 9}, 1).kernel, "conv_narrow_bf16");
+  EXPECT_EQ(choose_conv({DType::bf16, 64, 64, 320, 4, 9}, 1).kernel, "conv_tile_bf16");
+}
+
+TEST(Choose, GivesFewOutputsTheirOwnKernel) {
+  const ConvLayer colours{DType::f16, 512, 510, 3, 128, 9, true};
+  const Launch launch = choose_conv(colours, 2);
+  EXPECT_EQ(launch.kernel, "conv_few_f16");
+  EXPECT_EQ(launch.grid.x, 32u);
+  EXPECT_EQ(launch.grid.y, 64u);
+  for (const ConvLayer& other :
+       {ConvLayer{DType::f32, 512, 512, 3, 128, 9, true}, ConvLayer{DType::f16, 512, 512, 3, 128, 9, false},
+        ConvLayer{DType::f16, 512, 512, 3, 72, 9, true}, ConvLayer{DType::f16, 512, 512, 3, 128, 49, true},
+        ConvLayer{DType::f16, 512, 512, 9, 128, 9, true}})
+    EXPECT_THAT(choose_conv(other, 2).kernel, testing::StartsWith("conv_narrow_"));
 }
 
 TEST(Choose, GivesAttentionTheSharedMemoryOfItsHead) {

@@ -282,7 +282,7 @@ TEST_F(Tuned, NetworksAgreeAndEveryKernelRunsInOne) {
   const std::pair<Network, std::vector<const char*>> networks[] = {
       {narrow_unet, {"flash40", "flash64", "flash80", "flash160_small", "group_norm_vectors", "layer_norm_vectors"}},
       {wide_level, {"flash160"}},
-      {decoder, {"flash512"}}};
+      {decoder, {"flash512", "conv_few"}}};
   for (const auto& [network, kernels] : networks) {
     const std::vector<float> want = network(*reference);
     for (const DType type : kHalves) {
