@@ -47,7 +47,7 @@ constexpr FlashKernel kFlashKernels[] = {
 struct SliceKernel {
   std::string_view name;
   SliceShape shape;
-  int64_t narrowest;  // bytes of a pixel that chunks in turn read; memory moves 64 together where it can
+  int64_t narrowest;  // bytes of a pixel that are read at once, by chunks side by side; memory moves 64 together where it can
 };
 constexpr SliceKernel kSmallSlices{"group_norm_vectors", SliceParams::kSmall, 64},
     kLargeSlices{"group_norm_large", SliceParams::kLarge, 32};
@@ -228,7 +228,7 @@ std::optional<Slices> choose_slices(const GroupNormLayer& l, const Card& card) {
   for (const SliceKernel& kernel : {kSmallSlices, kLargeSlices})
     for (int64_t turns = 1; best && best->again > 0 && turns <= kBranches * l.groups; turns *= 2) {
       const auto s = slices_in_turns(l, card, kernel, turns);
-      if (!s || (turns > kBranches && s->chunk * size_of(l.type) < kernel.narrowest)) continue;
+      if (!s || std::min(s->at_once, s->chunks) * s->chunk * size_of(l.type) < kernel.narrowest) continue;
       if (s->again * s->count < best->again * best->count) best = s;
     }
   return best;
