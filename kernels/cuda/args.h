@@ -128,7 +128,7 @@ struct SliceParams {
   static constexpr int kMomentBytes = 16;  // of a slice in a group
   static constexpr int kRunBytes = 12;     // of a thread in a group
   NormParams norm;
-  void* moments;       // [at once,2,groups,slices] of Moments
+  void* moments;       // [at once,2,groups of a chunk,slices] of Moments
   unsigned* barriers;  // [at once]: grid_barrier.cuh
   int parts;
   int slice;   // pixels
